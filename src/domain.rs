@@ -1,0 +1,9 @@
+//! The pure core: no async, SQL, HTTP, clock or environment. Time is an argument.
+
+pub mod billing;
+pub mod clerk;
+pub mod event;
+pub mod json_text;
+pub mod rules;
+pub mod signature;
+pub mod stripe;

@@ -1,0 +1,1 @@
+//! The card and address a user pays with.

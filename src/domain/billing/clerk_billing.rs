@@ -1,0 +1,1 @@
+//! Clerk Billing's items as a subscription.

@@ -1,0 +1,1 @@
+//! Which snapshot of an object wins.

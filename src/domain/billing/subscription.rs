@@ -1,0 +1,1 @@
+//! Live, primary, plan, period, cancel and renewal dates of Stripe subscriptions.

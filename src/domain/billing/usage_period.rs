@@ -1,0 +1,1 @@
+//! Monthly usage periods: boundaries and resets.

@@ -1,0 +1,1 @@
+//! Clerk's (Svix, Standard Webhooks) signature scheme.

@@ -1,0 +1,11 @@
+//! billsync: keeps Postgres equal to what Stripe and Clerk say.
+
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod embedded_postgres;
+pub mod http;
+pub mod ingest;
+pub mod metrics;
+pub mod store;
+pub mod telemetry;
