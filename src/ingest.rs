@@ -1,1 +1,4 @@
-//! .
+//! From a decoded event to committed rows. `transaction` is one batch, `committer` the queues in front of it.
+
+pub mod committer;
+pub mod transaction;

@@ -1,6 +1,7 @@
 //! billsync: keeps Postgres equal to what Stripe and Clerk say.
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod embedded_postgres;

@@ -1,1 +1,5 @@
-//! .
+//! All SQL. `Store` is the pool; nothing of sqlx leaves this module but through its own types.
+
+/// A pool of connections to the application's database.
+#[derive(Clone, Debug)]
+pub struct Store {}
