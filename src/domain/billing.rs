@@ -3,10 +3,12 @@
 pub mod accounts;
 pub mod card;
 pub mod clerk_billing;
+pub mod contest;
 pub mod customer_facts;
 pub mod effects;
 pub mod email_schedule;
 pub mod facts;
+pub mod invoice_index;
 pub mod linking;
 pub mod ordering;
 pub mod plan;

@@ -2,15 +2,15 @@
 //! object at a time, so that an event costs the same whether the customer has ten invoices or ten thousand.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::billing::facts::{
-    CheckoutSession, ClerkItem, ClerkItemTrial, ClerkPaymentAttempt, Customer, Fact, Invoice, PaymentIntent, PaymentMethod,
-    Subscription, SubscriptionSchedule,
+    CheckoutSession, ClerkItem, ClerkItemTrial, ClerkPaymentAttempt, Customer, Fact, PaymentIntent, PaymentMethod, Subscription,
+    SubscriptionSchedule,
 };
-use crate::domain::billing::stored::InvoiceSummary;
+use crate::domain::billing::invoice_index::InvoiceIndex;
+use crate::domain::billing::stored::StoredObject;
 
 /// An object's winning fact and its deletion.
 #[derive(Clone, Debug)]
@@ -52,34 +52,95 @@ pub struct ClerkFacts {
     pub attempts: BTreeMap<String, Known<ClerkPaymentAttempt>>,
 }
 
-/// What the invoices of a subscription say of its trial.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Conversion {
-    /// Whether any undeleted invoice, whatever its status, has a line that starts at `since` or later.
-    pub billed: bool,
-    /// The earliest payment of such an invoice.
-    pub converted_at: Option<DateTime<Utc>>,
-}
-
-/// A customer's invoices, indexed by what is asked of them.
-#[derive(Clone, Debug, Default)]
-pub struct InvoiceIndex {
-    invoices: BTreeMap<String, Arc<Fact>>,
-    open: BTreeSet<String>,
-    summaries: Vec<InvoiceSummary>,
-}
-
-impl InvoiceIndex {
-    /// What the invoices of `subscription` with a line starting at `since` or later say.
-    pub fn conversion(&self, _subscription: &str, _since: DateTime<Utc>) -> Conversion {
-        Conversion::default()
+impl CustomerFacts {
+    /// Nothing known yet of that customer.
+    pub fn new(customer_id: &str) -> CustomerFacts {
+        CustomerFacts { customer_id: customer_id.to_owned(), ..CustomerFacts::default() }
     }
 
-    /// The open invoices, by id.
-    pub fn open(&self) -> impl Iterator<Item = (&str, &Invoice)> {
-        self.open.iter().filter_map(|id| match self.invoices.get(id).map(AsRef::as_ref) {
-            Some(Fact::Invoice(invoice)) => Some((id.as_str(), invoice)),
-            _ => None,
-        })
+    /// Takes an object that belongs to this customer, in place of what it was before.
+    pub fn insert(&mut self, object: &StoredObject) {
+        self.has_facts = true;
+        if object.object_type == "customer" {
+            self.deleted_at = object.deleted_at;
+        }
+        let id = &object.key.object_id;
+        match object.fact.as_deref() {
+            Some(Fact::Customer(fact)) => self.customer = Some(known(object, fact)),
+            Some(Fact::Subscription(fact)) => put(&mut self.subscriptions, object, fact),
+            Some(Fact::SubscriptionSchedule(fact)) => put(&mut self.schedules, object, fact),
+            Some(Fact::PaymentMethod(fact)) => {
+                let attached = fact.customer.as_ref() == Some(&self.customer_id) && !fact.detached && object.deleted_at.is_none();
+                if attached && fact.card.is_some() {
+                    self.attached_cards.insert(id.clone());
+                } else {
+                    self.attached_cards.remove(id);
+                }
+                put(&mut self.payment_methods, object, fact);
+            }
+            Some(Fact::CheckoutSession(fact)) => put(&mut self.sessions, object, fact),
+            Some(Fact::PaymentIntent(fact)) => put(&mut self.payment_intents, object, fact),
+            Some(Fact::Invoice(fact)) => {
+                let fact = if object.deleted_at.is_some() { None } else { Some(fact.clone()) };
+                self.invoices.insert(id, fact);
+            }
+            _ => {}
+        }
     }
+
+    /// Forgets an object that belongs to another owner.
+    pub fn remove(&mut self, object: &StoredObject) {
+        let id = &object.key.object_id;
+        match object.fact.as_deref() {
+            Some(Fact::Subscription(_)) => drop(self.subscriptions.remove(id)),
+            Some(Fact::SubscriptionSchedule(_)) => drop(self.schedules.remove(id)),
+            Some(Fact::PaymentMethod(_)) => {
+                self.attached_cards.remove(id);
+                self.payment_methods.remove(id);
+            }
+            Some(Fact::CheckoutSession(_)) => drop(self.sessions.remove(id)),
+            Some(Fact::PaymentIntent(_)) => drop(self.payment_intents.remove(id)),
+            Some(Fact::Invoice(_)) => self.invoices.insert(id, None),
+            _ => {}
+        }
+    }
+}
+
+impl ClerkFacts {
+    /// Takes an object that belongs to this payer.
+    pub fn insert(&mut self, object: &StoredObject) {
+        match object.fact.as_deref() {
+            Some(Fact::ClerkItem(fact)) => put(&mut self.items, object, fact),
+            Some(Fact::ClerkItemTrial(fact)) => {
+                self.trials.insert(fact.item_id.clone(), known(object, fact));
+            }
+            Some(Fact::ClerkPaymentAttempt(fact)) => put(&mut self.attempts, object, fact),
+            _ => {}
+        }
+    }
+
+    /// Forgets an object that belongs to another payer.
+    pub fn remove(&mut self, object: &StoredObject) {
+        let id = &object.key.object_id;
+        match object.fact.as_deref() {
+            Some(Fact::ClerkItem(_)) => drop(self.items.remove(id)),
+            Some(Fact::ClerkItemTrial(fact)) => drop(self.trials.remove(&fact.item_id)),
+            Some(Fact::ClerkPaymentAttempt(_)) => drop(self.attempts.remove(id)),
+            _ => {}
+        }
+    }
+}
+
+/// The object's fact with what the projection needs to know of the object itself.
+pub fn known<T: Clone>(object: &StoredObject, fact: &T) -> Known<T> {
+    Known {
+        object_id: object.key.object_id.clone(),
+        fact: fact.clone(),
+        deleted_at: object.deleted_at,
+        ambiguous: object.ambiguous,
+    }
+}
+
+fn put<T: Clone>(map: &mut BTreeMap<String, Known<T>>, object: &StoredObject, fact: &T) {
+    map.insert(object.key.object_id.clone(), known(object, fact));
 }
