@@ -39,7 +39,9 @@ pub struct CustomerFacts {
     pub invoices: InvoiceIndex,
     /// The ids of the cards that are attached and not deleted.
     pub attached_cards: BTreeSet<String>,
-    /// Whether any Stripe object of this customer is known.
+    /// Whether any Stripe object that the projection reads has named this customer: [`Owner::has_facts`].
+    ///
+    /// [`Owner::has_facts`]: crate::domain::billing::stored::Owner::has_facts
     pub has_facts: bool,
 }
 
@@ -60,7 +62,6 @@ impl CustomerFacts {
 
     /// Takes an object that belongs to this customer, in place of what it was before.
     pub fn insert(&mut self, object: &StoredObject) {
-        self.has_facts = true;
         if object.object_type == "customer" {
             self.deleted_at = object.deleted_at;
         }
@@ -88,19 +89,24 @@ impl CustomerFacts {
         }
     }
 
+    /// The test clock that the customer lives by: its own, else that of a subscription.
+    pub fn test_clock(&self) -> Option<&String> {
+        let own = self.customer.as_ref().and_then(|known| known.fact.test_clock.as_ref());
+        own.or_else(|| self.subscriptions.values().find_map(|known| known.fact.test_clock.as_ref()))
+    }
+
     /// Forgets an object that belongs to another owner.
-    pub fn remove(&mut self, object: &StoredObject) {
-        let id = &object.key.object_id;
-        match object.fact.as_deref() {
-            Some(Fact::Subscription(_)) => drop(self.subscriptions.remove(id)),
-            Some(Fact::SubscriptionSchedule(_)) => drop(self.schedules.remove(id)),
-            Some(Fact::PaymentMethod(_)) => {
+    pub fn remove(&mut self, id: &str, fact: &Fact) {
+        match fact {
+            Fact::Subscription(_) => drop(self.subscriptions.remove(id)),
+            Fact::SubscriptionSchedule(_) => drop(self.schedules.remove(id)),
+            Fact::PaymentMethod(_) => {
                 self.attached_cards.remove(id);
                 self.payment_methods.remove(id);
             }
-            Some(Fact::CheckoutSession(_)) => drop(self.sessions.remove(id)),
-            Some(Fact::PaymentIntent(_)) => drop(self.payment_intents.remove(id)),
-            Some(Fact::Invoice(_)) => self.invoices.insert(id, None),
+            Fact::CheckoutSession(_) => drop(self.sessions.remove(id)),
+            Fact::PaymentIntent(_) => drop(self.payment_intents.remove(id)),
+            Fact::Invoice(_) => self.invoices.insert(id, None),
             _ => {}
         }
     }
@@ -120,12 +126,11 @@ impl ClerkFacts {
     }
 
     /// Forgets an object that belongs to another payer.
-    pub fn remove(&mut self, object: &StoredObject) {
-        let id = &object.key.object_id;
-        match object.fact.as_deref() {
-            Some(Fact::ClerkItem(_)) => drop(self.items.remove(id)),
-            Some(Fact::ClerkItemTrial(fact)) => drop(self.trials.remove(&fact.item_id)),
-            Some(Fact::ClerkPaymentAttempt(_)) => drop(self.attempts.remove(id)),
+    pub fn remove(&mut self, id: &str, fact: &Fact) {
+        match fact {
+            Fact::ClerkItem(_) => drop(self.items.remove(id)),
+            Fact::ClerkItemTrial(fact) => drop(self.trials.remove(&fact.item_id)),
+            Fact::ClerkPaymentAttempt(_) => drop(self.attempts.remove(id)),
             _ => {}
         }
     }

@@ -31,6 +31,29 @@ pub enum Fact {
     Import(Box<Import>),
 }
 
+/// Whether the projection reads objects of that type: also when only the deletion of one is known.
+pub fn is_projected_type(object_type: &str) -> bool {
+    const TYPES: [&str; 16] = [
+        "customer",
+        "subscription",
+        "subscription_schedule",
+        "payment_method",
+        "card",
+        "source",
+        "invoice",
+        "checkout.session",
+        "payment_intent",
+        "test_helpers.test_clock",
+        "user",
+        "commerce_subscription",
+        "commerce_subscription_item",
+        "clerk_item_trial",
+        "commerce_payment_attempt",
+        "import",
+    ];
+    TYPES.contains(&object_type)
+}
+
 fn is_false(value: &bool) -> bool {
     !*value
 }

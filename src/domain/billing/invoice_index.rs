@@ -18,13 +18,16 @@ pub struct Conversion {
     pub converted_at: Option<DateTime<Utc>>,
 }
 
+/// An invoice's `created`, newest first, then its id.
+type NewestFirst = (Reverse<Option<DateTime<Utc>>>, String);
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct InvoiceIndex {
     invoices: BTreeMap<String, Invoice>,
     open: BTreeSet<String>,
     /// Newest first, then by id; with the Clerk user id that the invoice names.
-    naming: BTreeMap<(Reverse<Option<DateTime<Utc>>>, String), String>,
+    naming: BTreeMap<NewestFirst, String>,
     lines: BTreeMap<String, SubscriptionLines>,
     summaries: Vec<InvoiceSummary>,
 }

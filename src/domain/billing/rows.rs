@@ -1,6 +1,7 @@
 //! The five rows of a user as the projection writes them: the provider-owned columns alone. Columns that the application
 //! owns (counters, `onboarding_step`, …) never appear here, so that no write can touch them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -118,8 +119,8 @@ pub struct UsageReset {
 pub struct Effect {
     /// The Clerk id of the user whose row it is.
     pub user_id: String,
-    pub table: String,
-    pub column: String,
+    pub table: Cow<'static, str>,
+    pub column: Cow<'static, str>,
     pub old: Value,
     pub new: Value,
 }

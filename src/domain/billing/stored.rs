@@ -148,6 +148,8 @@ pub struct Owner {
     pub emails: Vec<String>,
     /// Of a customer: the test clock that it lives by.
     pub test_clock: Option<String>,
+    /// Of a customer: whether any Stripe object that the projection reads has named it.
+    pub has_facts: bool,
 }
 
 /// One row of `billsync.operator_links`.
@@ -162,6 +164,8 @@ pub struct OperatorLink {
 /// have a line of `subscription` with `period.start >= since` and that were not loaded one by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvoiceSummary {
+    /// The owner of the invoices.
+    pub customer_id: String,
     pub subscription: String,
     /// `trial_end - 60 s`.
     pub since: DateTime<Utc>,
