@@ -1,1 +1,138 @@
-//! .
+//! The command line: what can be asked, and which exit code answers. One file per command; this one only parses and hands over.
+
+mod config;
+mod output;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Flags};
+
+/// How a command ended. Errors end as [`Exit::Failure`], wrong settings as [`Exit::Usage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Success = 0,
+    Failure = 1,
+    Usage = 2,
+    /// The command compares, and found a difference.
+    Difference = 3,
+}
+
+/// Keeps each user's billing rows in Postgres equal to what Stripe and Clerk say.
+#[derive(Debug, Parser)]
+#[command(name = "billsync", version, about, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 success, 1 failure, 2 wrong command line or settings, 3 a difference was found.\n\
+    To see it work: billsync demo")]
+pub struct Cli {
+    #[command(flatten)]
+    settings: SettingFlags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Flags that every command takes. They win over the environment, and the environment over the file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+struct SettingFlags {
+    /// A TOML file of settings: their names in lower case
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The database; without one, an embedded Postgres
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// The folder of the embedded database
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<String>,
+    /// The address to serve on
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// What to log: a level, or a list such as info,billsync=debug
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// How to log: pretty or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Any setting that is no secret, by name; may be repeated
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    assignments: Vec<(String, String)>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Config(config::ConfigCommand),
+}
+
+fn parse_assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("has to be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl SettingFlags {
+    fn to_flags(&self) -> Flags {
+        let mut values: Vec<(String, String, String)> =
+            self.assignments.iter().map(|(name, value)| (name.clone(), "--set".to_owned(), value.clone())).collect();
+        for (name, flag, value) in [
+            ("DATABASE_URL", "--database-url", &self.database_url),
+            ("BILLSYNC_HOME", "--home", &self.home),
+            ("BILLSYNC_LISTEN", "--listen", &self.listen),
+            ("BILLSYNC_LOG", "--log", &self.log),
+            ("BILLSYNC_LOG_FORMAT", "--log-format", &self.log_format),
+        ] {
+            if let Some(value) = value {
+                values.push((name.to_owned(), flag.to_owned(), value.clone()));
+            }
+        }
+        Flags { file: self.config.clone(), values }
+    }
+}
+
+/// Runs what the arguments ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to do when even this cannot be written.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let ended = match cli.command {
+        None => output::print(&Cli::command().render_help().to_string()).map(|()| Exit::Success),
+        Some(command) => Config::load(&cli.settings.to_flags()).map_err(Into::into).and_then(|config| command.run(&config)),
+    };
+    ended.unwrap_or_else(|error| report(&error)).into()
+}
+
+impl Command {
+    fn run(self, config: &Config) -> anyhow::Result<Exit> {
+        match self {
+            Command::Config(command) => command.run(config),
+        }
+    }
+}
+
+/// Tells a person what went wrong, on the error stream.
+fn report(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref::<ConfigError>() {
+        Some(refusal) => {
+            output::complain("billsync does not start with these settings:");
+            for problem in &refusal.problems {
+                output::complain(&format!("  {problem}"));
+            }
+            Exit::Usage
+        }
+        None => {
+            output::complain(&format!("error: {error:#}"));
+            Exit::Failure
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
