@@ -179,13 +179,22 @@ fn best_naming(object: &StoredObject, snapshot: &Snapshot) -> Option<OwnerEviden
 /// The owner is the winner's, else that of the greatest snapshot that names one. Returns whether anything changed.
 fn settle_owner(object: &mut StoredObject, naming: Option<OwnerEvidence>) -> bool {
     let before = (object.owner_id.clone(), object.owner_evidence.clone());
-    if object.winner.as_ref().is_some_and(|winner| winner.names_owner) {
-        object.owner_evidence = None;
-    } else {
+    let named_by_winner = object.winner.as_ref().is_some_and(|winner| winner.names_owner);
+    if !named_by_winner {
         object.owner_id = naming.as_ref().map(|evidence| evidence.owner_id.clone());
-        object.owner_evidence = naming;
     }
+    object.owner_evidence = naming.filter(|evidence| !named_by_winner || outlasts_winner(object, evidence));
     before != (object.owner_id.clone(), object.owner_evidence.clone())
+}
+
+/// Whether the evidence has to be kept beside a winner that names the owner itself: a deletion never competes for the
+/// object, so its key can be the greater one.
+fn outlasts_winner(object: &StoredObject, evidence: &OwnerEvidence) -> bool {
+    object.winner.as_ref().is_none_or(|winner| {
+        (evidence.terminal, evidence.as_of) >= (winner.terminal, winner.as_of)
+            && winner.event_id != evidence.event_id
+            && object.contenders.iter().all(|contender| contender.event_id != evidence.event_id)
+    })
 }
 
 fn is_clerk_user(object: &StoredObject) -> bool {
@@ -216,3 +225,6 @@ fn forget_person(object: &mut StoredObject) {
     let same = object.contenders.iter().all(|contender| contender.fact == object.fact);
     object.ambiguous = object.ambiguous && !same;
 }
+
+#[cfg(test)]
+mod tests;
