@@ -506,3 +506,6 @@ impl Accounts {
 fn is_projected(snapshot: &Snapshot) -> bool {
     snapshot.key.account.is_empty() && (snapshot.fact.is_some() || is_projected_type(&snapshot.object_type))
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,7 +270,7 @@ fn comparable(object: &StoredObject) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_order_and_any_duplication_end_in_the_same_object(
         mut snapshots in prop::collection::vec(arbitrary_snapshot(), 1..8),
