@@ -1,0 +1,3 @@
+//! The one integration binary: every test sees what a user sees, against a real Postgres.
+
+mod committer;
