@@ -29,6 +29,17 @@ pub struct Plan {
     pub display_order: i32,
 }
 
+/// What a plan grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits<'a> {
+    /// -1: unlimited.
+    pub campaigns: i32,
+    /// -1: unlimited.
+    pub creators: i32,
+    /// `None`: no features.
+    pub features: Option<&'a Value>,
+}
+
 /// Every plan, with the lookups that the projection needs.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
@@ -68,6 +79,17 @@ impl Catalog {
     /// The plan with that key, active or not.
     pub fn find(&self, plan_key: &str) -> Option<&Plan> {
         self.by_key.get(plan_key).map(|&index| &self.plans[index])
+    }
+
+    /// What the plan with that key grants. A key that is not in the catalog grants what the free plan does, and without a
+    /// free plan nothing.
+    pub fn limits(&self, plan_key: &str) -> Limits<'_> {
+        let plan = self.find(plan_key).or_else(|| self.find(FREE));
+        plan.map_or_else(Limits::default, |plan| Limits {
+            campaigns: plan.campaigns_limit,
+            creators: plan.creators_limit,
+            features: Some(&plan.features),
+        })
     }
 
     /// The plan of a price: by price id, else product, else lookup key, else `metadata.plan_key`.
