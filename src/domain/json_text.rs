@@ -1,1 +1,95 @@
-//! What JSON text can be told without parsing it into a tree: depth, what jsonb refuses, redaction by key.
+//! JSON text, read in one pass into a flat index of its values: no tree, no copies, no recursion, whatever the depth.
+//! The same pass notes what jsonb refuses, so that a text can be rewritten before it is kept. There is no knowledge of any
+//! provider here.
+
+mod field;
+mod parser;
+mod rewrite;
+mod text;
+mod value;
+
+pub use field::{Unreadable, readable_milliseconds, readable_seconds, required_id, required_text};
+pub use parser::SyntaxError;
+pub use rewrite::{Edit, Edits};
+pub use value::{Elements, Members, Value};
+
+/// Nesting that is read; deeper text is kept, not interpreted. Stack-based readers further on, Postgres among them, stay
+/// far below their own limits.
+pub const MAX_DEPTH: usize = 128;
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+    /// The name of an object's member; its value is the next entry of the index.
+    Key,
+}
+
+/// One value or key: where it stands and where the next one after all its content is.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    start: u32,
+    end: u32,
+    /// The index of the first node behind it and its content.
+    next: u32,
+    kind: Kind,
+    /// Whether a string has escapes.
+    escaped: bool,
+}
+
+/// What keeps a text from being stored or read as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FlawKind {
+    /// `\u0000`, which neither `text` nor `jsonb` can hold.
+    Nul,
+    /// Half of a surrogate pair.
+    LoneSurrogate,
+    /// A number beyond Postgres' `numeric`.
+    BeyondNumeric,
+    /// A number that `numeric` holds and a double does not.
+    BeyondDouble,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flaw {
+    start: u32,
+    end: u32,
+    kind: FlawKind,
+}
+
+/// A JSON text and the index of its values.
+#[derive(Debug)]
+pub struct Document<'a> {
+    text: &'a str,
+    nodes: Vec<Node>,
+    flaws: Vec<Flaw>,
+    depth: usize,
+}
+
+impl<'a> Document<'a> {
+    /// Reads a whole text: one value, with nothing but white space around it.
+    pub fn parse(text: &'a str) -> Result<Document<'a>, SyntaxError> {
+        parser::parse(text)
+    }
+
+    /// The outermost value.
+    pub fn root(&self) -> Value<'_> {
+        Value::new(self, 0)
+    }
+
+    /// How deep arrays and objects are nested; 0 for a scalar.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Every member of every object, outermost first, as (key, value).
+    pub fn all_members(&self) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
+        let keys = self.nodes.iter().enumerate().filter(|(_, node)| node.kind == Kind::Key);
+        keys.map(|(index, _)| (Value::new(self, index), Value::new(self, index + 1)))
+    }
+}

@@ -1,0 +1,72 @@
+//! Stripe `invoice`, with its subscription at the top or under `parent`, its lines of either shape.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::metadata::clerk_user_id;
+use crate::domain::billing::facts::Invoice;
+use crate::domain::json_text::{Kind, Unreadable, Value};
+use crate::domain::rules::Rules;
+
+/// Reads an invoice. Required: status or paid.
+pub(super) fn read(invoice: Value<'_>, customer: Option<String>, rules: &Rules) -> Result<Invoice, Unreadable> {
+    let names = ["created", "status_transitions", "attempt_count", "lines", "subscription", "parent", "metadata"];
+    let [created, transitions, attempt_count, lines, subscription, parent, metadata] = invoice.pick(names);
+    let parent_details = parent.and_then(|parent| parent.get("subscription_details"));
+    let parent_subscription = parent_details.and_then(|details| details.get("subscription"));
+    let subscription = [subscription, parent_subscription].into_iter().flatten().find_map(Value::as_reference);
+    let [finalized_at, paid_at] = transitions.map(|times| times.pick(["finalized_at", "paid_at"])).unwrap_or_default();
+    let all_metadata = [metadata, invoice.get("subscription_details").and_then(|details| details.get("metadata")), {
+        parent_details.and_then(|details| details.get("metadata"))
+    }];
+    Ok(Invoice {
+        customer,
+        status: read_status(invoice)?,
+        created: created.and_then(Value::as_seconds),
+        finalized_at: finalized_at.and_then(Value::as_seconds),
+        paid_at: paid_at.and_then(Value::as_seconds),
+        attempt_count: attempt_count.and_then(Value::as_i64).unwrap_or_default(),
+        line_starts: read_line_starts(lines, subscription.as_deref()),
+        subscription,
+        clerk_user_id: all_metadata.into_iter().find_map(|metadata| clerk_user_id(metadata, rules)),
+    })
+}
+
+/// The status, wherever there is one. Before there were statuses, booleans told the same.
+fn read_status(invoice: Value<'_>) -> Result<String, Unreadable> {
+    let [status, paid, forgiven, closed] = invoice.pick(["status", "paid", "forgiven", "closed"]);
+    if let Some(status) = status.and_then(Value::as_text) {
+        return Ok(status);
+    }
+    let is_true = |value: Option<Value<'_>>| value.and_then(Value::as_bool) == Some(true);
+    match (paid.and_then(Value::as_bool), status) {
+        (Some(true), _) => Ok("paid".to_owned()),
+        (Some(false), _) if is_true(forgiven) => Ok("uncollectible".to_owned()),
+        (Some(false), _) if is_true(closed) => Ok("void".to_owned()),
+        (Some(false), _) => Ok("open".to_owned()),
+        (None, Some(_)) => Err(Unreadable::new("status", "not a string")),
+        (None, None) => Err(Unreadable::missing("status")),
+    }
+}
+
+/// By subscription, the latest start of a line that is not a proration. A line without a subscription is the invoice's.
+fn read_line_starts(lines: Option<Value<'_>>, subscription: Option<&str>) -> BTreeMap<String, DateTime<Utc>> {
+    let mut starts = BTreeMap::new();
+    let list = lines.and_then(|lines| lines.get("data").or(Some(lines).filter(|lines| lines.kind() == Kind::Array)));
+    for line in list.into_iter().flat_map(Value::elements) {
+        let [period, proration, line_subscription, parent] = line.pick(["period", "proration", "subscription", "parent"]);
+        let names = ["subscription_item_details", "invoice_item_details"];
+        let details = parent.map(|parent| parent.pick(names)).unwrap_or_default();
+        let prorations = details.into_iter().flatten().filter_map(|details| details.get("proration")).chain(proration);
+        if prorations.into_iter().any(|proration| proration.as_bool() == Some(true)) {
+            continue;
+        }
+        let parents = details.into_iter().flatten().filter_map(|details| details.get("subscription"));
+        let owner = line_subscription.into_iter().chain(parents).find_map(Value::as_reference);
+        let start = period.and_then(|period| period.get("start")).and_then(Value::as_seconds);
+        let (Some(start), Some(owner)) = (start, owner.or_else(|| subscription.map(str::to_owned))) else { continue };
+        starts.entry(owner).and_modify(|latest: &mut DateTime<Utc>| *latest = start.max(*latest)).or_insert(start);
+    }
+    starts
+}

@@ -1,0 +1,183 @@
+//! The object of an event: whose it is, what it is, and the snapshot that it makes.
+
+use std::sync::Arc;
+
+use super::envelope::Envelope;
+use super::metadata::clerk_user_id;
+use super::{checkout_session, customer, ignored, invoice, payment_method, subscription, subscription_schedule};
+use crate::domain::billing::facts::{Fact, PaymentIntent, TestClock};
+use crate::domain::event::{Content, ObjectKey, Provider, Snapshot, TypeRank};
+use crate::domain::json_text::{Document, Edits, Unreadable, Value, required_id, required_text};
+use crate::domain::rules::Rules;
+
+/// The ids that an event names, as far as it can be read.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub object_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub customer_ids: Vec<String>,
+    pub clerk_user_ids: Vec<String>,
+}
+
+/// Everything that an object is read with.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub document: &'a Document<'a>,
+    pub edits: &'a Edits,
+    pub envelope: &'a Envelope<'a>,
+    pub names: &'a Names,
+    pub rules: &'a Rules,
+}
+
+/// Reads the names from the object and its previous attributes.
+pub(super) fn names(envelope: &Envelope<'_>, rules: &Rules) -> Names {
+    let Some(object) = envelope.object else { return Names::default() };
+    let fields = ["id", "object", "customer", "customer_account", "metadata", "client_reference_id"];
+    let [id, object_type, customer, customer_account, metadata, client_reference_id] = object.pick(fields);
+    let previous = envelope.previous_attributes.map(|previous| previous.pick(["customer", "customer_account", "metadata"]));
+    let [previous_customer, previous_account, previous_metadata] = previous.unwrap_or_default();
+    let object_id = id.and_then(Value::as_id);
+    let own = object_id.clone().filter(|_| object_type.is_some_and(|object_type| object_type.says("customer")));
+    let references = [customer, customer_account, previous_customer, previous_account];
+    let references = references.into_iter().map(|reference| reference.and_then(Value::as_reference));
+    let mut names = Names { object_id, ..Names::default() };
+    for id in std::iter::once(own).chain(references).flatten() {
+        if !names.customer_ids.contains(&id) {
+            names.customer_ids.push(id);
+        }
+    }
+    names.owner_id = names.customer_ids.first().cloned();
+    let reference = client_reference_id.filter(|_| object_type.is_some_and(|kind| kind.says("checkout.session")));
+    let users = [reference.and_then(Value::as_id), clerk_user_id(metadata, rules), clerk_user_id(previous_metadata, rules)];
+    for id in users.into_iter().flatten() {
+        if !names.clerk_user_ids.contains(&id) {
+            names.clerk_user_ids.push(id);
+        }
+    }
+    names
+}
+
+/// The object types that the projection reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Customer,
+    Subscription,
+    SubscriptionSchedule,
+    PaymentMethod,
+    Card,
+    Source,
+    Invoice,
+    CheckoutSession,
+    PaymentIntent,
+    TestClock,
+}
+
+impl Known {
+    fn find(object_type: &str) -> Option<Known> {
+        Some(match object_type {
+            "customer" => Known::Customer,
+            "subscription" => Known::Subscription,
+            "subscription_schedule" => Known::SubscriptionSchedule,
+            "payment_method" => Known::PaymentMethod,
+            "card" => Known::Card,
+            "source" => Known::Source,
+            "invoice" => Known::Invoice,
+            "checkout.session" => Known::CheckoutSession,
+            "payment_intent" => Known::PaymentIntent,
+            "test_helpers.test_clock" => Known::TestClock,
+            _ => return None,
+        })
+    }
+}
+
+/// What the event delivers.
+pub(super) fn content(reading: &Reading<'_>) -> Content {
+    read_content(reading).unwrap_or_else(|error| Content::Unreadable { reason: error.within("data.object").to_string() })
+}
+
+fn read_content(reading: &Reading<'_>) -> Result<Content, Unreadable> {
+    let envelope = reading.envelope;
+    let object = envelope.object.filter(|object| object.is_object());
+    let Some(object) = object else { return Ok(Content::Unreadable { reason: "data.object: not an object".to_owned() }) };
+    let [id, object_type, deleted] = object.pick(["id", "object", "deleted"]);
+    let object_type = required_text(object_type, "object")?;
+    // An invoice to come has no id, or one that no invoice will ever have.
+    if envelope.event_type == "invoice.upcoming" {
+        return Ok(ignored("an invoice to come"));
+    }
+    let known = Known::find(&object_type);
+    let id = match (required_id(id, "id"), known) {
+        (Ok(id), _) => id,
+        (Err(error), Some(_)) => return Err(error),
+        (Err(_), None) => return Ok(ignored("object without id")),
+    };
+    let is_deleted = deleted.and_then(Value::as_bool) == Some(true);
+    let is_stub = is_deleted && is_stub(object);
+    let is_ours = envelope.account.is_empty();
+    let fact = known.filter(|_| is_ours && !is_stub).map(|known| read_fact(known, object, reading)).transpose()?;
+    let snapshot = Snapshot {
+        key: ObjectKey { provider: Provider::Stripe, account: envelope.account.clone(), object_id: id },
+        object_type,
+        event_id: envelope.id.clone(),
+        as_of: envelope.created,
+        terminal: is_terminal(&envelope.event_type, fact.as_ref()),
+        type_rank: type_rank(&envelope.event_type),
+        api_version: envelope.api_version.clone(),
+        from_read: envelope.from_read,
+        owner_id: reading.names.owner_id.clone(),
+        deletion: is_deleted || envelope.event_type.ends_with(".deleted"),
+        object: (!is_stub).then(|| Arc::from(reading.document.rewrite_value(object, reading.edits).as_ref())),
+        previous_attributes: envelope.previous_attributes.and_then(|previous| {
+            serde_json::from_str(&reading.document.rewrite_value(previous, reading.edits)).ok().map(Arc::new)
+        }),
+        fact: fact.map(Arc::new),
+    };
+    Ok(Content::Snapshots(vec![snapshot]))
+}
+
+/// Whether a deleted object consists of nothing but that it is deleted.
+fn is_stub(object: Value<'_>) -> bool {
+    let bare = ["id", "object", "deleted", "livemode", "currency"];
+    object.members().all(|(key, _)| bare.iter().any(|name| key.says(name)))
+}
+
+/// Whether nothing can follow: an ended subscription stays ended, a detached payment method cannot be attached again.
+fn is_terminal(event_type: &str, fact: Option<&Fact>) -> bool {
+    match fact {
+        Some(Fact::Subscription(subscription)) => matches!(subscription.status.as_str(), "canceled" | "incomplete_expired"),
+        Some(Fact::PaymentMethod(_)) => event_type == "payment_method.detached",
+        _ => false,
+    }
+}
+
+/// Where an event of this type stands among those of one second.
+pub(in crate::domain) fn type_rank(event_type: &str) -> TypeRank {
+    match event_type.rsplit('.').next() {
+        Some("created") => TypeRank::Created,
+        Some("deleted") => TypeRank::Deleted,
+        _ => TypeRank::Other,
+    }
+}
+
+fn read_fact(known: Known, object: Value<'_>, reading: &Reading<'_>) -> Result<Fact, Unreadable> {
+    let rules = reading.rules;
+    let [customer, customer_account] = object.pick(["customer", "customer_account"]);
+    let customer = [customer, customer_account].into_iter().flatten().find_map(Value::as_reference);
+    let detached = reading.envelope.event_type == "payment_method.detached";
+    Ok(match known {
+        Known::Customer => Fact::Customer(customer::read(object, rules)),
+        Known::Subscription => Fact::Subscription(subscription::read(object, customer, rules)?),
+        Known::SubscriptionSchedule => Fact::SubscriptionSchedule(subscription_schedule::read(object, customer)?),
+        Known::PaymentMethod => Fact::PaymentMethod(payment_method::read(object, customer, detached)?),
+        Known::Card => Fact::PaymentMethod(payment_method::read_legacy_card(object, customer)),
+        Known::Source => Fact::PaymentMethod(payment_method::read_source(object, customer)),
+        Known::Invoice => Fact::Invoice(invoice::read(object, customer, rules)?),
+        Known::CheckoutSession => Fact::CheckoutSession(checkout_session::read(object, customer, rules)?),
+        Known::PaymentIntent => Fact::PaymentIntent(PaymentIntent {
+            customer,
+            created: object.get("created").and_then(Value::as_seconds),
+            clerk_user_id: clerk_user_id(object.get("metadata"), rules),
+        }),
+        Known::TestClock => Fact::TestClock(TestClock { frozen_time: object.get("frozen_time").and_then(Value::as_seconds) }),
+    })
+}

@@ -1,0 +1,81 @@
+//! An object that an API call returned, as an event of its own: same decoder, same ordering, same fold.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sha2::{Digest, Sha256};
+
+use super::envelope::Envelope;
+use super::{MalformedEvent, object, redaction};
+use crate::domain::event::{Event, Payload, Provider, Source};
+use crate::domain::json_text::{Document, MAX_DEPTH, Value, required_id, required_text};
+use crate::domain::rules::Rules;
+
+/// How an object was read.
+#[derive(Clone, Debug)]
+pub struct ApiRead {
+    /// When the object looked like this: min(our clock when the request started, the answer's `Date` minus the round trip).
+    pub as_of: DateTime<Utc>,
+    /// The API version that the answer was rendered in.
+    pub api_version: Option<String>,
+    /// [`Source::Reconcile`], [`Source::CatchUp`] or [`Source::Job`].
+    pub source: Source,
+}
+
+/// Decodes an object of the API. Its event id is a function of what was read, so that reading the same twice is a duplicate.
+pub fn decode_object(text: &str, read: &ApiRead, rules: &Rules) -> Result<Event, MalformedEvent> {
+    let document = Document::parse(text).map_err(|error| MalformedEvent(error.to_string()))?;
+    let root = document.root();
+    if document.depth() > MAX_DEPTH {
+        return Err(MalformedEvent(format!("nested deeper than {MAX_DEPTH}")));
+    }
+    let [id, object_type, livemode] = root.pick(["id", "object", "livemode"]);
+    let malformed = |error: crate::domain::json_text::Unreadable| MalformedEvent(error.to_string());
+    let object_id = required_id(id, "id").map_err(malformed)?;
+    let object_type = required_text(object_type, "object").map_err(malformed)?;
+    let as_of = read.as_of.trunc_subsecs(0);
+    let mut envelope = Envelope {
+        id: String::new(),
+        is_thin: false,
+        event_type: format!("{object_type}.read"),
+        created: as_of,
+        api_version: read.api_version.clone(),
+        livemode: livemode.and_then(Value::as_bool),
+        account: String::new(),
+        object: Some(root),
+        previous_attributes: None,
+        from_read: true,
+    };
+    let edits = redaction::edits(&document, &envelope);
+    let redacted = document.rewrite_value(root, &edits);
+    let hash = Sha256::digest(canonical(&redacted)?);
+    envelope.id = format!("read:{object_id}:{}:{}", as_of.timestamp_millis(), hex::encode(hash));
+    let names = object::names(&envelope, rules);
+    let content = if rules.livemode.accepts(envelope.livemode) {
+        object::content(&object::Reading { document: &document, edits: &edits, envelope: &envelope, names: &names, rules })
+    } else {
+        super::ignored("of the other livemode")
+    };
+    Ok(Event {
+        provider: Provider::Stripe,
+        id: envelope.id,
+        event_type: envelope.event_type,
+        occurred_at: as_of,
+        api_version: envelope.api_version,
+        livemode: envelope.livemode,
+        account: envelope.account,
+        source: read.source,
+        object_id: names.object_id,
+        owner_id: names.owner_id,
+        customer_ids: names.customer_ids,
+        clerk_user_ids: names.clerk_user_ids,
+        payload: Payload { text: Arc::from(redacted.as_ref()), fits_jsonb: true },
+        content,
+    })
+}
+
+/// The text without white space, members sorted by key: equal objects, equal text.
+fn canonical(text: &str) -> Result<String, MalformedEvent> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| MalformedEvent("not JSON".to_owned()))?;
+    Ok(value.to_string())
+}

@@ -1,0 +1,80 @@
+//! Stripe `subscription`, with periods on the subscription or on its items, prices or old plans.
+
+use super::metadata::clerk_user_id;
+use super::price;
+use crate::domain::billing::facts::{PendingUpdate, Subscription, SubscriptionItem};
+use crate::domain::json_text::{Kind, Unreadable, Value, required_text};
+use crate::domain::rules::Rules;
+
+/// Reads a subscription. Required: customer, status, items (or plan), created.
+pub(super) fn read(subscription: Value<'_>, customer: Option<String>, rules: &Rules) -> Result<Subscription, Unreadable> {
+    let names = ["status", "created", "items", "plan", "metadata", "pending_update", "pause_collection", "test_clock"];
+    let [status, created, items, plan, metadata, pending_update, pause_collection, test_clock] = subscription.pick(names);
+    let names = ["cancel_at", "cancel_at_period_end", "canceled_at", "ended_at", "trial_start", "trial_end"];
+    let [cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end] = subscription.pick(names);
+    let names = ["current_period_start", "current_period_end", "billing_cycle_anchor"];
+    let [current_period_start, current_period_end, billing_cycle_anchor] = subscription.pick(names);
+    let names = ["default_payment_method", "default_source", "collection_method", "billing"];
+    let [default_payment_method, default_source, collection_method, billing] = subscription.pick(names);
+    Ok(Subscription {
+        customer: customer.ok_or_else(|| Unreadable::new("customer", "missing or not a reference"))?,
+        status: required_text(status, "status")?,
+        created: required_time(created)?,
+        items: read_items(items, plan)?,
+        current_period_start: current_period_start.and_then(Value::as_seconds),
+        current_period_end: current_period_end.and_then(Value::as_seconds),
+        billing_cycle_anchor: billing_cycle_anchor.and_then(Value::as_seconds),
+        cancel_at: cancel_at.and_then(Value::as_seconds),
+        cancel_at_period_end: cancel_at_period_end.and_then(Value::as_bool).unwrap_or_default(),
+        canceled_at: canceled_at.and_then(Value::as_seconds),
+        ended_at: ended_at.and_then(Value::as_seconds),
+        trial_start: trial_start.and_then(Value::as_seconds),
+        trial_end: trial_end.and_then(Value::as_seconds),
+        default_payment_method: default_payment_method.and_then(Value::as_reference),
+        default_source: default_source.and_then(Value::as_reference),
+        // Its name until 2019.
+        collection_method: collection_method.or(billing).and_then(Value::as_text),
+        pause_collection: pause_collection.is_some_and(Value::is_object),
+        pending_update: pending_update.filter(|update| update.is_object()).map(read_pending_update),
+        clerk_user_id: clerk_user_id(metadata, rules),
+        test_clock: test_clock.and_then(Value::as_reference),
+    })
+}
+
+/// Required to be a number; one that is no readable time is unknown.
+fn required_time(created: Option<Value<'_>>) -> Result<Option<chrono::DateTime<chrono::Utc>>, Unreadable> {
+    let created = created.ok_or_else(|| Unreadable::missing("created"))?;
+    if created.kind() == Kind::Number { Ok(created.as_seconds()) } else { Err(Unreadable::new("created", "not a number")) }
+}
+
+fn read_items(items: Option<Value<'_>>, plan: Option<Value<'_>>) -> Result<Vec<SubscriptionItem>, Unreadable> {
+    let list = items.and_then(|items| items.get("data"));
+    let read: Vec<SubscriptionItem> =
+        list.into_iter().flat_map(Value::elements).filter(|item| item.is_object()).map(read_item).collect();
+    // Before there were items, a subscription had one plan.
+    let plan = plan.map(price::read).filter(|plan| plan.id.is_some());
+    match (list.map(Value::kind), plan) {
+        (_, Some(price)) if read.is_empty() => Ok(vec![SubscriptionItem { price, ..SubscriptionItem::default() }]),
+        (Some(Kind::Array), _) => Ok(read),
+        (Some(_), _) => Err(Unreadable::new("items.data", "not an array")),
+        (None, _) => Err(Unreadable::missing("items.data")),
+    }
+}
+
+fn read_item(item: Value<'_>) -> SubscriptionItem {
+    let [id, start, end] = item.pick(["id", "current_period_start", "current_period_end"]);
+    SubscriptionItem {
+        id: id.and_then(Value::as_id),
+        price: price::of_item(item),
+        current_period_start: start.and_then(Value::as_seconds),
+        current_period_end: end.and_then(Value::as_seconds),
+    }
+}
+
+fn read_pending_update(update: Value<'_>) -> PendingUpdate {
+    let [expires_at, items] = update.pick(["expires_at", "subscription_items"]);
+    PendingUpdate {
+        expires_at: expires_at.and_then(Value::as_seconds),
+        items: items.into_iter().flat_map(Value::elements).filter(|item| item.is_object()).map(read_item).collect(),
+    }
+}
