@@ -110,13 +110,13 @@ fn snapshot(reading: &Reading<'_>, object: Value<'_>, id: String, owner_id: Opti
     }
 }
 
-/// The tag of the fact: Clerk's own names have changed, and one event carries several kinds.
+/// Clerk's `object`, in one spelling: some objects come without it, and billing was renamed.
 fn stored_type(fact: &Fact) -> &'static str {
     match fact {
         Fact::ClerkUser(_) => "user",
-        Fact::ClerkItem(_) => "clerk_item",
+        Fact::ClerkItem(_) => "commerce_subscription_item",
         Fact::ClerkItemTrial(_) => "clerk_item_trial",
-        Fact::ClerkPaymentAttempt(_) => "clerk_payment_attempt",
-        _ => "clerk_subscription",
+        Fact::ClerkPaymentAttempt(_) => "commerce_payment_attempt",
+        _ => "commerce_subscription",
     }
 }
