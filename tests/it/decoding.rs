@@ -1,5 +1,7 @@
 //! Decoding: every dialect, every required field, every fixture; nothing panics and nothing leaks.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use billsync::domain::billing::facts::Fact;
 use billsync::domain::event::{Content, Event, Snapshot, Source};
 use billsync::domain::rules::Rules;

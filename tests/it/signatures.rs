@@ -1,5 +1,7 @@
 //! Every vector and every row of the tables of cases, for both schemes, and independent signers and verifiers.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use std::time::Duration;
 
 use billsync::domain::signature::standard_webhooks::{self, ClerkSecret, VerifiedMessage};
@@ -199,8 +201,6 @@ fn stripe_agrees_with_async_stripe() {
     assert_eq!(verify_stripe_with(&["whsec_other"], &[header.as_bytes()], body.as_bytes(), NOW).map(drop), Err("mismatch"));
     assert_eq!(header, format!("t=1700000000,v1={}", v1(STRIPE_SECRET, "1700000000", body.as_bytes())));
 }
-
-// Clerk
 
 const SECRET_A: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SECRET_B: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
