@@ -219,7 +219,7 @@ impl Accounts {
         let admission = ordering::admit(before, snapshot);
         let object = admission.object;
         if is_projected(snapshot) {
-            self.note_facts(snapshot);
+            self.note_facts(snapshot, touched);
             if admission.changed {
                 if let (Some(owner), Some(fact)) =
                     (owner_before.as_ref().filter(|_| owner_before != object.owner_id), fact_before)
@@ -241,11 +241,12 @@ impl Accounts {
     }
 
     /// Remembers that the provider has spoken of the customer: an import's word no longer counts for it.
-    fn note_facts(&mut self, snapshot: &Snapshot) {
+    fn note_facts(&mut self, snapshot: &Snapshot, touched: &mut Touched) {
         let Some(owner_id) = snapshot.owner_id.as_deref().filter(|_| snapshot.key.provider == Provider::Stripe) else { return };
         if !self.customer_mut(owner_id).has_facts {
             self.customer_mut(owner_id).has_facts = true;
             self.change_owner(owner_id, |owner| owner.has_facts = true);
+            touched.customers.insert(owner_id.to_owned());
         }
     }
 

@@ -294,8 +294,8 @@ fn comparable(accounts: &Accounts) -> Value {
         let limits = (rows.usage.plan_campaigns_limit, rows.usage.plan_creators_limit, &rows.usage.plan_features);
         json!([user.current.user_id, rows.user, rows.subscription, rows.billing, limits, rows.system])
     });
-    // A row that says nothing is what a claim leaves behind that was taken back.
-    let says_nothing = |o: &Owner| *o == Owner { owner_id: o.owner_id.clone(), ..Owner::default() };
+    // A claim that was taken back leaves a row behind that says nothing.
+    let says_nothing = |o: &Owner| o.clerk_user_id.is_none() && o.newest.is_none() && !o.has_facts;
     let owners = accounts.owners.values().filter(|o| !says_nothing(o)).map(|o| {
         let newest = o.newest.as_ref().map(|newest| (&newest.event_id, newest.at, newest.failed));
         json!([o.owner_id, o.clerk_user_id, o.linked_by, newest, o.claimed_customer_id, o.emails, o.has_facts])
