@@ -1,1 +1,9 @@
-//! .
+//! The HTTP side: routes, their answers, and the server that serves them. The only place that knows actix.
+
+pub mod application;
+mod body;
+mod health;
+pub mod problem;
+mod request;
+pub mod server;
+mod webhooks;

@@ -118,6 +118,7 @@ struct Shared {
     slots: Arc<Semaphore>,
     budget: Budget,
     queues: Vec<mpsc::UnboundedSender<Pending>>,
+    questions: mpsc::UnboundedSender<oneshot::Sender<bool>>,
     health: Arc<Health>,
     closing: watch::Sender<bool>,
     ending: watch::Receiver<Option<Ending>>,
@@ -151,10 +152,11 @@ impl Committer {
         drop(to_aside);
 
         let slots = Arc::new(Semaphore::new(options.queue_events));
-        tokio::spawn(health::run_probe(Arc::clone(&desk), ending.clone()));
+        let (questions, asked) = mpsc::unbounded_channel();
+        tokio::spawn(health::run_probe(Arc::clone(&desk), asked, ending.clone()));
         tokio::spawn(supervise(tasks, Arc::clone(&slots), ended));
         let budget = Budget::new(options.queue_bytes);
-        Committer { shared: Arc::new(Shared { options, slots, budget, queues, health, closing, ending }) }
+        Committer { shared: Arc::new(Shared { options, slots, budget, queues, questions, health, closing, ending }) }
     }
 
     /// Sets bytes of memory aside for a body that is about to be read; refused at once when too many wait already.
@@ -195,6 +197,12 @@ impl Committer {
     pub fn health(&self) -> HealthReport {
         let free = self.shared.slots.available_permits();
         self.shared.health.report(self.shared.options.queue_events.saturating_sub(free), self.shared.options.queue_events)
+    }
+
+    /// Whether the database accepts events at the moment, found out by trying without one.
+    pub async fn probe(&self) -> bool {
+        let (question, answer) = oneshot::channel();
+        self.shared.questions.send(question).is_ok() && answer.await.unwrap_or(false)
     }
 
     /// Refuses further events, commits all that were accepted, and returns when nothing is left. False when a writer had died.
@@ -282,8 +290,12 @@ impl Backoff {
         self.next = Backoff::FIRST;
     }
 
+    fn peek(&self) -> Duration {
+        self.next.min(self.most)
+    }
+
     fn advance(&mut self) -> Duration {
-        let delay = self.next.min(self.most);
+        let delay = self.peek();
         self.next = delay.saturating_mul(2);
         delay
     }

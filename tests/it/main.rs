@@ -2,4 +2,5 @@
 
 mod committer;
 mod decoding;
+mod http;
 mod signatures;

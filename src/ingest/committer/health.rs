@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::batch::Transactions;
 use super::settle::Desk;
-use super::{Backoff, Ending};
+use super::{Backoff, BatchError, Ending};
 
 /// What `/readyz` asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,28 +106,48 @@ impl Health {
         let is_due = last_logged.is_none_or(|at| at.elapsed() >= Duration::from_secs(5));
         if is_first || is_due {
             *last_logged = Some(Instant::now());
-            tracing::error!(cause, events, "events could not be committed; their senders were asked to retry");
+            tracing::error!(cause, events, "the database does not accept events; their senders were asked to retry");
         }
     }
 }
 
-/// While commits fail, tries without an event from time to time, so that a balancer that has stopped sending because of a
-/// red `/readyz` learns when it can start again.
-pub(super) async fn run_probe<T: Transactions>(desk: Arc<Desk<T>>, mut ending: watch::Receiver<Option<Ending>>) {
+/// Tries the database without an event: when asked to, and from time to time while commits fail, so that a balancer that
+/// has stopped sending because of a red `/readyz` learns when it can start again.
+pub(super) async fn run_probe<T: Transactions>(
+    desk: Arc<Desk<T>>,
+    mut questions: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
+    mut ending: watch::Receiver<Option<Ending>>,
+) {
     let mut failure = desk.health.failure.subscribe();
-    let watching = async {
-        while failure.wait_for(Option::is_some).await.is_ok() {
-            let mut backoff = Backoff::up_to(Duration::from_secs(2));
-            while desk.health.failure.borrow().is_some() {
-                tokio::time::sleep(backoff.advance()).await;
-                if desk.transactions.probe().await.is_ok() {
-                    desk.health.committed();
-                }
-            }
+    let mut backoff = Backoff::up_to(Duration::from_secs(2));
+    loop {
+        let is_failing = failure.borrow_and_update().is_some();
+        if !is_failing {
+            backoff.reset();
         }
-    };
-    tokio::select! {
-        () = watching => {}
-        _ended = ending.wait_for(Option::is_some) => {}
+        let mut waiting = Vec::new();
+        tokio::select! {
+            Some(question) = questions.recv() => waiting.push(question),
+            () = tokio::time::sleep(backoff.peek()), if is_failing => { backoff.advance(); }
+            Ok(()) = failure.changed(), if !is_failing => continue,
+            _ended = ending.wait_for(Option::is_some) => return,
+        }
+        let accepts = match desk.transactions.probe().await {
+            // A lock that somebody else holds says nothing against the database.
+            Ok(()) | Err(BatchError::Contended(_)) => true,
+            Err(error) => {
+                desk.health.failed(&error.to_string(), 0);
+                false
+            }
+        };
+        if accepts {
+            desk.health.committed();
+        }
+        while let Ok(question) = questions.try_recv() {
+            waiting.push(question);
+        }
+        for question in waiting {
+            let _asker_gone = question.send(accepts);
+        }
     }
 }

@@ -1,0 +1,128 @@
+//! Errors as RFC 9457 problem documents: the one place where an error becomes an HTTP answer.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::ingest::committer::SubmitError;
+
+/// An answer other than success. Says what the caller can do about it, never what is in the database or in a payload.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    detail: Cow<'static, str>,
+    reasons: Vec<Cow<'static, str>>,
+    retry_after_seconds: Option<u32>,
+    allow: Option<&'static str>,
+    closes_connection: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    reasons: &'a [Cow<'static, str>],
+}
+
+impl Problem {
+    /// The detail is one sentence without a full stop.
+    pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem {
+            status,
+            detail: detail.into(),
+            reasons: Vec::new(),
+            retry_after_seconds: None,
+            allow: None,
+            closes_connection: false,
+        }
+    }
+
+    /// 400.
+    pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 404.
+    pub fn not_found() -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+    }
+
+    /// 405, naming the methods that are allowed.
+    pub fn method_not_allowed(allow: &'static str) -> Problem {
+        let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allow} is allowed here"));
+        problem.allow = Some(allow);
+        problem
+    }
+
+    /// 413.
+    pub fn too_large(limit_bytes: usize) -> Problem {
+        let detail = format!("the body is larger than {limit_bytes} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).closing_connection()
+    }
+
+    /// 503, asking for a retry.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after_seconds: u32) -> Problem {
+        let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+        problem.retry_after_seconds = Some(retry_after_seconds);
+        problem
+    }
+
+    /// Adds the single reasons, for answers that can have several.
+    pub fn with_reasons(mut self, reasons: Vec<Cow<'static, str>>) -> Problem {
+        self.reasons = reasons;
+        self
+    }
+
+    /// Ends the connection after the answer: what is left of the request is not worth reading.
+    pub fn closing_connection(mut self) -> Problem {
+        self.closes_connection = true;
+        self
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Problem {
+        Problem::unavailable(error.to_string(), error.retry_after_seconds())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let document = Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            reasons: &self.reasons,
+        };
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Some(allow) = self.allow {
+            response.insert_header((header::ALLOW, allow));
+        }
+        if self.closes_connection {
+            response.force_close();
+        }
+        response.body(serde_json::to_vec(&document).unwrap_or_default())
+    }
+}

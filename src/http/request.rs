@@ -1,0 +1,45 @@
+//! What every request gets: a span with an id of its own, which the answer names. An id that a caller sends is not used:
+//! anyone can send one.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
+use tracing::Span;
+use tracing_actix_web::{RequestId, RootSpanBuilder};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes the span that every log line of a request is in. It logs nothing itself: failures are logged once, where they are
+/// handled, and a line for every success would cost more than the work it tells of.
+#[derive(Debug)]
+pub(super) struct RequestSpan;
+
+impl RootSpanBuilder for RequestSpan {
+    fn on_request_start(request: &ServiceRequest) -> Span {
+        let id = request.extensions().get::<RequestId>().copied().map(tracing::field::display);
+        // At the level of errors, so that those have an id however little else is logged.
+        tracing::error_span!("request", id, method = request.method().as_str(), path = request.path())
+    }
+
+    fn on_request_end<B: MessageBody>(_span: Span, outcome: &Result<ServiceResponse<B>, Error>) {
+        match outcome {
+            Ok(response) => tracing::debug!(status = response.status().as_u16(), "answered"),
+            Err(error) => tracing::error!(%error, "a request failed outside its handler"),
+        }
+    }
+}
+
+/// Names the request's id in the answer.
+pub(super) async fn name_request_id<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
+    let id = request.extensions().get::<RequestId>().copied();
+    let mut response = next.call(request).await?;
+    if let Some(id) = id {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+    }
+    Ok(response)
+}

@@ -1,0 +1,177 @@
+//! The server: which route exists, with what limits, on which address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use tokio::task::JoinHandle;
+use tracing_actix_web::TracingLogger;
+
+use crate::clock::Clock;
+use crate::domain::rules::Rules;
+use crate::domain::signature::standard_webhooks::ClerkSecret;
+use crate::domain::signature::stripe::StripeSecret;
+use crate::http::body::BodyBounds;
+use crate::http::problem::Problem;
+use crate::http::request::{RequestSpan, name_request_id};
+use crate::http::{health, webhooks};
+use crate::ingest::committer::Committer;
+
+/// Where and how to serve.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// `host:port`; port 0 takes a free one.
+    pub listen: String,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// Open connections per worker; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// Without them the route does not exist.
+    pub stripe_secrets: Vec<StripeSecret>,
+    /// Without them the route does not exist.
+    pub clerk_secrets: Vec<ClerkSecret>,
+    pub signature_tolerance: Duration,
+    pub body_limit_bytes: usize,
+    /// How long a request's head may take to arrive.
+    pub head_read_timeout: Duration,
+    /// How long a request's body may take to arrive.
+    pub body_read_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// How long requests in work may take once the server is stopping.
+    pub stop_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions {
+            listen: "127.0.0.1:8787".into(),
+            workers: 2,
+            max_connections: 1024,
+            stripe_secrets: Vec::new(),
+            clerk_secrets: Vec::new(),
+            signature_tolerance: Duration::from_secs(300),
+            body_limit_bytes: 2 * 1024 * 1024,
+            head_read_timeout: Duration::from_secs(5),
+            body_read_timeout: Duration::from_secs(10),
+            // Longer than the usual balancer keeps its own side open, so that it is never us who closes first.
+            keep_alive: Duration::from_secs(75),
+            stop_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What the handlers work with.
+#[derive(Debug)]
+pub(super) struct Services {
+    pub(super) committer: Committer,
+    pub(super) rules: Arc<Rules>,
+    pub(super) clock: Clock,
+    pub(super) stripe_secrets: Vec<StripeSecret>,
+    pub(super) clerk_secrets: Vec<ClerkSecret>,
+    pub(super) signature_tolerance: Duration,
+    pub(super) body_bounds: BodyBounds,
+    draining: AtomicBool,
+}
+
+impl Services {
+    /// Whether the process is about to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    handle: ServerHandle,
+    serving: JoinHandle<io::Result<()>>,
+    services: web::Data<Services>,
+}
+
+/// Binds the address and starts serving on threads of its own.
+pub fn build(options: ServerOptions, committer: Committer, rules: Arc<Rules>, clock: Clock) -> io::Result<Server> {
+    let services = web::Data::new(Services {
+        committer,
+        rules,
+        clock,
+        stripe_secrets: options.stripe_secrets,
+        clerk_secrets: options.clerk_secrets,
+        signature_tolerance: options.signature_tolerance,
+        body_bounds: BodyBounds { limit_bytes: options.body_limit_bytes, read_timeout: options.body_read_timeout },
+        draining: AtomicBool::new(false),
+    });
+    let shared = services.clone();
+    let server = HttpServer::new(move || {
+        let routes = shared.clone();
+        App::new()
+            .app_data(shared.clone())
+            .wrap(from_fn(name_request_id))
+            .wrap(TracingLogger::<RequestSpan>::new())
+            .configure(move |config| mount(config, &routes))
+            .default_service(web::to(|| async { Err::<&str, _>(Problem::not_found()) }))
+    })
+    .workers(options.workers.max(1))
+    .max_connections(options.max_connections)
+    .keep_alive(options.keep_alive)
+    .client_request_timeout(options.head_read_timeout)
+    .shutdown_timeout(options.stop_timeout.as_secs())
+    .tcp_nodelay(true)
+    .disable_signals()
+    .bind(&options.listen)?;
+    let addresses = server.addrs();
+    let running = server.run();
+    let handle = running.handle();
+    Ok(Server { addresses, handle, serving: tokio::spawn(running), services })
+}
+
+fn mount(config: &mut web::ServiceConfig, services: &Services) {
+    if !services.stripe_secrets.is_empty() {
+        config.service(webhook_route("/webhooks/stripe").route(web::post().to(webhooks::receive_stripe)));
+    }
+    if !services.clerk_secrets.is_empty() {
+        config.service(webhook_route("/webhooks/clerk").route(web::post().to(webhooks::receive_clerk)));
+    }
+    config
+        .service(read_route("/healthz").route(web::get().to(health::healthz)).route(web::head().to(health::healthz)))
+        .service(read_route("/readyz").route(web::get().to(health::readyz)).route(web::head().to(health::readyz)))
+        .service(read_route("/metrics").route(web::get().to(health::show_metrics)));
+}
+
+fn webhook_route(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(|| async { Err::<&str, _>(Problem::method_not_allowed("POST")) }))
+}
+
+fn read_route(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(|| async { Err::<&str, _>(Problem::method_not_allowed("GET, HEAD")) }))
+}
+
+impl Server {
+    /// The addresses that it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Turns `/readyz` red, stops accepting, and returns when the requests in work are answered or their time is over.
+    pub async fn stop(self) {
+        self.services.draining.store(true, Ordering::Relaxed);
+        self.handle.stop(true).await;
+        if let Ok(Err(error)) = self.serving.await {
+            tracing::error!(%error, "the server ended with an error");
+        }
+    }
+
+    /// Returns when the server has ended by itself, which it should not.
+    pub(super) async fn ended(&mut self) -> io::Result<()> {
+        match (&mut self.serving).await {
+            Ok(result) => result,
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
