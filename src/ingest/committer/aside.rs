@@ -17,7 +17,7 @@ use super::batch::{Pending, Transactions};
 use super::settle::Desk;
 
 /// Transactions at a time for accounts that have not been tried alone.
-const FRESH_TRIES: usize = 4;
+const FRESH_TRIES: usize = 3;
 /// Transactions at a time for accounts that were found locked when tried alone: each holds its connection for as long as
 /// the lock timeout, and must not keep the fresh ones waiting.
 const REPEATED_TRIES: usize = 2;
