@@ -1,6 +1,11 @@
-//! The one integration binary: every test sees what a user sees, against a real Postgres.
+//! The one integration binary: every test sees what a user sees, against a real Postgres, or what the pure core makes of
+//! a story.
 
 mod committer;
+#[cfg(test)]
+mod convergence;
 mod decoding;
 mod http;
 mod signatures;
+#[cfg(test)]
+mod stories;

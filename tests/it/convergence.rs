@@ -1,0 +1,189 @@
+//! Convergence: any order, duplication and batching of a story's events ends in the same rows, owners and facts.
+
+mod memory;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use billsync::domain::billing::accounts::{Accounts, Context};
+use billsync::domain::event::Event;
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use self::memory::Memory;
+use crate::stories::comparison::{Emails, compare_tables, owner, tables};
+use crate::stories::dialect::Dialect;
+use crate::stories::journey::{Journey, catalog, load_all};
+use crate::stories::{customers, fold};
+
+/// Up to so many events every order is tried.
+const EVERY_ORDER_UP_TO: usize = 7;
+
+/// Beyond, so many random ones.
+const RANDOM_ORDERS: usize = 2_000;
+
+/// What `cargo test` tries of either; the full count is an ignored test.
+const ORDERS_BY_DEFAULT: usize = 150;
+
+#[test]
+fn every_order_of_a_story_ends_in_the_same_rows() {
+    assert_convergence(ORDERS_BY_DEFAULT);
+}
+
+#[test]
+#[ignore = "takes minutes: run it with --release"]
+fn every_order_of_a_story_ends_in_the_same_rows_in_full() {
+    assert_convergence(usize::MAX);
+}
+
+#[test]
+fn projecting_again_changes_nothing() {
+    let plans = catalog(None);
+    for journey in load_all() {
+        let rules = journey.rules();
+        let context = Context { catalog: &plans, rules: &rules, now: journey.expected.now };
+        let events = all_events(&journey);
+        let mut memory = Memory::new(journey.operator_links());
+        memory.commit(&events.iter().collect::<Vec<_>>(), context);
+        assert_eq!(memory.reproject_all(context), Vec::<String>::new(), "{}", journey.name);
+    }
+}
+
+#[test]
+fn every_fact_survives_being_stored() {
+    for journey in load_all() {
+        for dialect in Dialect::ALL {
+            for snapshot in journey.events(dialect).iter().flat_map(Event::snapshots) {
+                let Some(fact) = snapshot.fact.as_deref() else { continue };
+                let stored = serde_json::to_value(fact).expect("a fact is JSON");
+                let read = serde_json::from_value(stored).expect("a stored fact is readable");
+                assert_eq!(*fact, read, "{}: {}", journey.name, snapshot.event_id);
+            }
+        }
+    }
+}
+
+fn all_events(journey: &Journey) -> Vec<Event> {
+    journey.imports().into_iter().chain(journey.events(Dialect::Newest)).collect()
+}
+
+fn assert_convergence(most: usize) {
+    let journeys = load_all();
+    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(journey) = journeys.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(fault) = converges(journey, most) {
+                        faults.lock().expect("no thread panics").push(fault);
+                    }
+                }
+            });
+        }
+    });
+    let faults = faults.into_inner().expect("no thread panics");
+    assert!(faults.is_empty(), "{} of {} stories\n{}", faults.len(), journeys.len(), faults.join("\n"));
+}
+
+fn converges(journey: &Journey, most: usize) -> Result<(), String> {
+    let plans = catalog(None);
+    let rules = journey.rules();
+    let context = Context { catalog: &plans, rules: &rules, now: journey.expected.now };
+    let events = all_events(journey);
+    let reference = picture(&fold(journey, &events, &plans, context.now), &events);
+    let (mut rng, mut orders_of) = (Rng::with_seed(7), Rng::with_seed(11));
+    let mut check = |order: &[usize]| {
+        let deliveries = with_duplicates(order, &mut rng);
+        let mut memory = Memory::new(journey.operator_links());
+        for batch in batches(&deliveries, &mut rng) {
+            memory.commit(&batch.iter().map(|&index| &events[index]).collect::<Vec<_>>(), context);
+        }
+        let changed = memory.reproject_all(context);
+        let actual = picture(&memory.into_accounts(), &events);
+        let mut lines = Vec::new();
+        compare_tables("", &reference, &actual, &mut lines);
+        if lines.is_empty() && changed.is_empty() {
+            return Ok(());
+        }
+        let told: Vec<String> = deliveries.iter().map(|&index| format!("{:02}", index + 1)).collect();
+        lines.extend(changed.iter().map(|user_id| format!("{user_id} changed when projected again")));
+        Err(format!("{} in the order {}\n    {}", journey.name, told.join(" "), lines.join("\n    ")))
+    };
+    let mut order: Vec<usize> = (0..events.len()).collect();
+    let orders: usize = (1..=events.len()).product();
+    if events.len() <= EVERY_ORDER_UP_TO && orders <= most {
+        let mut result = Ok(());
+        permutations(&mut order, events.len(), &mut |order| {
+            if result.is_ok() {
+                result = check(order);
+            }
+        });
+        return result;
+    }
+    order.reverse();
+    check(&order)?;
+    for _ in 0..RANDOM_ORDERS.min(most) {
+        orders_of.shuffle(&mut order);
+        check(&order)?;
+    }
+    Ok(())
+}
+
+/// What has to be the same whatever the order.
+fn picture(accounts: &Accounts, events: &[Event]) -> Value {
+    let users = accounts.user_ids().filter_map(|id| Some((id.to_owned(), tables(accounts.rows(id)?, Emails::All))));
+    let owners = customers(events).into_iter().map(|id| (id.clone(), owner(accounts, &id)));
+    let keys: BTreeSet<_> = events.iter().flat_map(Event::snapshots).map(|snapshot| &snapshot.key).collect();
+    let objects = keys.into_iter().filter(|key| memory::is_provider_object(key)).map(|key| {
+        let object = accounts.object(key);
+        let winner = object.and_then(|object| object.winner.as_ref());
+        let told = json!({
+            "owner_id": object.and_then(|object| object.owner_id.as_deref()),
+            "fact": object.and_then(|object| object.fact.as_deref()),
+            "ambiguous": object.map(|object| object.ambiguous),
+            "deleted_at": object.and_then(|object| object.deleted_at),
+            "as_of": winner.map(|winner| winner.as_of),
+            "terminal": winner.map(|winner| winner.terminal),
+        });
+        (format!("{} {}", key.account, key.object_id), told)
+    });
+    json!({
+        "users": users.collect::<serde_json::Map<_, _>>(),
+        "owners": owners.collect::<serde_json::Map<_, _>>(),
+        "objects": objects.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// Some events come twice, the second time at a random later place.
+fn with_duplicates(order: &[usize], rng: &mut Rng) -> Vec<usize> {
+    let mut deliveries = order.to_vec();
+    for _ in 0..rng.usize(0..=order.len() / 3) {
+        let from = rng.usize(0..deliveries.len());
+        let to = rng.usize(from + 1..=deliveries.len());
+        deliveries.insert(to, deliveries[from]);
+    }
+    deliveries
+}
+
+fn batches(deliveries: &[usize], rng: &mut Rng) -> Vec<Vec<usize>> {
+    let mut rest = deliveries;
+    let mut batches = Vec::new();
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(rng.usize(1..=rest.len().min(6)));
+        batches.push(batch.to_vec());
+        rest = later;
+    }
+    batches
+}
+
+/// Heap's algorithm.
+fn permutations(order: &mut [usize], size: usize, visit: &mut impl FnMut(&[usize])) {
+    if size <= 1 {
+        return visit(order);
+    }
+    for index in 0..size {
+        permutations(order, size - 1, visit);
+        order.swap(if size % 2 == 0 { index } else { 0 }, size - 1);
+    }
+}
