@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use billsync::domain::billing::accounts::{Accounts, Context};
 use billsync::domain::billing::facts::{Fact, Invoice, Subscription};
 use billsync::domain::billing::stored::{Changes, InvoiceSummary, Loaded, OperatorLink, Owner, StoredObject, StoredUser};
-use billsync::domain::event::{Event, EventId, ObjectKey, Provider};
+use billsync::domain::event::{Event, EventId, ObjectKey};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// See the module.
@@ -150,9 +150,4 @@ fn summarise(
             summary.converted_at = [summary.converted_at, invoice.conversion_at()].into_iter().flatten().min();
         }
     }
-}
-
-/// Whether a key is one of the provider's own objects, and not a row of ours.
-pub fn is_provider_object(key: &ObjectKey) -> bool {
-    key.provider != Provider::Import
 }

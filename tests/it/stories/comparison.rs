@@ -17,7 +17,7 @@ pub fn differences(
     let known: BTreeSet<&str> = accounts.user_ids().chain(users.keys().map(String::as_str)).collect();
     for user_id in known {
         match (users.get(user_id), accounts.rows(user_id)) {
-            (Some(expected), Some(rows)) => compare_tables(user_id, expected, &tables(rows, Emails::Active), &mut lines),
+            (Some(expected), Some(rows)) => compare(user_id, expected, &tables(rows, Emails::Active), &mut lines),
             (Some(_), None) => lines.push(format!("{user_id}: expected rows, there are none")),
             (None, Some(_)) => lines.push(format!("{user_id}: has rows, none were expected")),
             (None, None) => {}
@@ -85,12 +85,8 @@ pub fn owner(accounts: &Accounts, customer_id: &str) -> Value {
     })
 }
 
-/// Appends a line for every leaf of the tables that differs.
-pub fn compare_tables(user_id: &str, expected: &Value, actual: &Value, lines: &mut Vec<String>) {
-    compare(user_id, expected, actual, lines);
-}
-
-fn compare(path: &str, expected: &Value, actual: &Value, lines: &mut Vec<String>) {
+/// Appends a line for every leaf that differs.
+pub fn compare(path: &str, expected: &Value, actual: &Value, lines: &mut Vec<String>) {
     let (Some(a), Some(b)) = (expected.as_object(), actual.as_object()) else {
         if expected != actual {
             lines.push(format!("{path}: expected {expected}, got {actual}"));
