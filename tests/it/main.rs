@@ -2,10 +2,8 @@
 //! a story.
 
 mod committer;
-#[cfg(test)]
 mod convergence;
 mod decoding;
 mod http;
 mod signatures;
-#[cfg(test)]
 mod stories;

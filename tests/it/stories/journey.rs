@@ -1,6 +1,8 @@
 //! Loading `fixtures/journeys`: events, and the rows that a person derived from the rules. Nothing here knows how the
 //! rows are computed.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
