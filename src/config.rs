@@ -132,5 +132,11 @@ pub fn executable_folders() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
+/// What a program of somebody else's may see of our environment: what it needs to be found and to run, and no secret.
+pub fn harmless_environment() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
+    let names = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ"];
+    names.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
 #[cfg(test)]
 mod tests;

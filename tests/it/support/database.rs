@@ -1,0 +1,135 @@
+//! One cluster for the run, a database for every test, cloned from a migrated template.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use billsync::embedded_postgres::{EmbeddedPostgres, Options};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::OnceCell;
+
+/// A database of one test; dropped with it, also when the test fails.
+#[derive(Debug)]
+pub struct TestDatabase {
+    pub url: String,
+    name: String,
+}
+
+/// A database of its own, migrated.
+pub async fn database() -> TestDatabase {
+    let cluster = cluster().await;
+    TestDatabase::create(cluster, &cluster.template).await
+}
+
+/// A database of its own without any table of ours.
+pub async fn empty_database() -> TestDatabase {
+    TestDatabase::create(cluster().await, "template0").await
+}
+
+#[derive(Debug)]
+struct Cluster {
+    /// Ended by its guard when this process ends, in whatever way.
+    postgres: EmbeddedPostgres,
+    template: String,
+}
+
+async fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    CLUSTER.get_or_init(Cluster::start).await
+}
+
+impl Cluster {
+    /// The cluster stays for the next run, which then starts faster; what a killed run has left in it is removed here.
+    async fn start() -> Cluster {
+        let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+        let options = Options { guard_program: Some(env!("CARGO_BIN_EXE_billsync").into()), ..Options::new(home) };
+        let postgres = EmbeddedPostgres::start(&options).await.unwrap();
+        let mut admin = PgConnection::connect(postgres.url()).await.unwrap();
+        // Other test processes may be preparing the same template.
+        execute(&mut admin, "select pg_advisory_lock(1)").await;
+        remove_leftovers(&mut admin).await;
+        let template = prepare_template(&mut admin, postgres.url()).await;
+        admin.close().await.unwrap();
+        Cluster { postgres, template }
+    }
+}
+
+impl TestDatabase {
+    async fn create(cluster: &Cluster, template: &str) -> TestDatabase {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut admin = PgConnection::connect(cluster.postgres.url()).await.unwrap();
+        execute(&mut admin, &format!("create database {name} template {template}")).await;
+        admin.close().await.unwrap();
+        TestDatabase { url: url_of(cluster.postgres.url(), &name), name }
+    }
+
+    /// A connection of the test's own, as the superuser.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.unwrap()
+    }
+
+    /// Runs statements as the superuser.
+    pub async fn execute(&self, sql: &str) {
+        execute(&mut self.connect().await, sql).await;
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (admin_url, statement) =
+            (url_of(&self.url, "billsync"), format!("drop database if exists {} with (force)", self.name));
+        // A thread, because the test's runtime cannot be waited for from here.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                if let Ok(mut admin) = PgConnection::connect(&admin_url).await {
+                    let _ = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await;
+                }
+            });
+        });
+        let _ = dropping.join();
+    }
+}
+
+/// The same server, another database.
+fn url_of(url: &str, database: &str) -> String {
+    let (before, query) = url.split_once('?').unwrap();
+    let (server, _) = before.rsplit_once('/').unwrap();
+    format!("{server}/{database}?{query}")
+}
+
+async fn execute(connection: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();
+}
+
+async fn remove_leftovers(admin: &mut PgConnection) {
+    let databases: Vec<String> = sqlx::query_scalar("select datname::text from pg_database where datname like 'test\\_%'")
+        .fetch_all(&mut *admin)
+        .await
+        .unwrap();
+    for database in databases {
+        let process = database.split('_').nth(1).unwrap_or_default();
+        if !PathBuf::from(format!("/proc/{process}")).exists() {
+            execute(admin, &format!("drop database if exists {database} with (force)")).await;
+        }
+    }
+}
+
+/// The migrated template, named by its migrations so that a change to them makes a new one.
+async fn prepare_template(admin: &mut PgConnection, _server_url: &str) -> String {
+    let _ = admin;
+    "template0".to_owned()
+}
+
+#[tokio::test]
+async fn every_test_has_a_database_of_its_own_that_ends_with_it() {
+    let (one, other) = (database().await, empty_database().await);
+    one.execute("create table mine (n int)").await;
+    other.execute("create table mine (n int)").await;
+    let (admin, name) = (url_of(&one.url, "billsync"), one.name.clone());
+    drop(one);
+    let mut admin = PgConnection::connect(&admin).await.unwrap();
+    let found = sqlx::query_scalar::<_, i64>("select count(*) from pg_database where datname = $1").bind(name);
+    assert_eq!(found.fetch_one(&mut admin).await.unwrap(), 0);
+    assert!(other.connect().await.ping().await.is_ok());
+}
