@@ -29,7 +29,7 @@ const EVERY_ORDER_UP_TO: usize = 7;
 const RANDOM_ORDERS: usize = 2_000;
 
 /// What `cargo test` tries of either; the full count is an ignored test.
-const ORDERS_BY_DEFAULT: usize = 150;
+const ORDERS_BY_DEFAULT: usize = 400;
 
 #[test]
 fn every_order_of_a_story_ends_in_the_same_rows() {

@@ -31,6 +31,9 @@ impl Dialect {
     /// The event as this dialect has it.
     pub fn render(self, event: &Value) -> Value {
         let mut event = event.clone();
+        if event["data"]["object"].is_null() {
+            return event;
+        }
         event["api_version"] = self.api_version().into();
         let mut after = event["data"]["object"].clone();
         let mut before = after.clone();

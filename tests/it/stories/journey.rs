@@ -218,7 +218,7 @@ fn load(folder: &Path) -> Journey {
     let body = |path: &PathBuf| {
         let json: Value = serde_json::from_str(&read(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let number = path.file_name().expect("a file has a name").to_string_lossy()[..2].to_owned();
-        let provider = if json.get("api_version").is_some() { Provider::Stripe } else { Provider::Clerk };
+        let provider = if json.get("instance_id").is_some() { Provider::Clerk } else { Provider::Stripe };
         Body { provider, svix_id: format!("msg_{name}_{number}"), json }
     };
     let expected = read(&folder.join("expected.json"));
