@@ -147,3 +147,6 @@ fn project_system(facts: &UserFacts<'_>, messages: Vec<Message>, signup_at: Opti
         last_webhook_timestamp: facts.newest.map(|newest| newest.at),
     }
 }
+
+#[cfg(test)]
+mod tests;

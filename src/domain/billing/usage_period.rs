@@ -111,3 +111,6 @@ fn index_at(anchor: DateTime<Utc>, at: DateTime<Utc>) -> i64 {
 fn month_number(at: DateTime<Utc>) -> i64 {
     i64::from(at.year()) * 12 + i64::from(at.month0())
 }
+
+#[cfg(test)]
+mod tests;
