@@ -368,14 +368,15 @@ impl Accounts {
             Provider::Stripe => touched.customers.insert(owner_id.clone()),
             Provider::Clerk | Provider::Import => touched.users.insert(owner_id.clone()),
         };
-        let order = |newest: &NewestEvent| (newest.at, newest.event_id.clone());
-        let newest =
-            NewestEvent { at: event.occurred_at, event_id: event.id.clone(), event_type: event.event_type.clone(), failed };
-        self.change_owner(owner_id, |owner| {
-            if owner.newest.as_ref().is_none_or(|known| order(known) <= order(&newest)) {
-                owner.newest = Some(newest);
-            }
-        });
+        // What others find an owner by stays as it is, so the relations need not be told.
+        let owner = match self.owners.get_mut(owner_id) {
+            Some(owner) => owner,
+            None => self.owners.entry(owner_id.clone()).or_insert(Owner { owner_id: owner_id.clone(), ..Owner::default() }),
+        };
+        if owner.newest.as_ref().is_none_or(|known| (known.at, &known.event_id) <= (event.occurred_at, &event.id)) {
+            let (event_id, event_type) = (event.id.clone(), event.event_type.clone());
+            owner.newest = Some(NewestEvent { at: event.occurred_at, event_id, event_type, failed });
+        }
     }
 
     fn raise_event_alerts(&mut self, event: &Event, now: DateTime<Utc>) {
