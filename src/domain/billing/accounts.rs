@@ -1,6 +1,7 @@
 //! The fold: events in, changed rows out. Every permutation of a story can be tried here, in memory. It knows neither
 //! the ledger (whoever calls it leaves out events that are known) nor SQL, and reads no clock.
 
+mod indexing;
 mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::billing::accounts::relations::Relations;
-use crate::domain::billing::customer_facts::{ClerkFacts, CustomerFacts, Known, known};
+use crate::domain::billing::customer_facts::{ClerkFacts, CustomerFacts, Known};
 use crate::domain::billing::effects;
-use crate::domain::billing::facts::{ClerkUser, Fact, Import, is_projected_type};
+use crate::domain::billing::facts::{ClerkUser, Import, is_projected_type};
 use crate::domain::billing::linking::{self, LinkEvidence};
 use crate::domain::billing::ordering::{self, Verdict};
 use crate::domain::billing::plan::Catalog;
@@ -254,107 +255,6 @@ impl Accounts {
         let Some(winner) = object.winner.as_ref().filter(|_| object.ambiguous) else { return };
         let (object_id, after) = (object.key.object_id.clone(), winner.as_of + REFETCH_DELAY);
         self.refetches.insert(object_id.clone(), Refetch { object_id, after, reason: "ambiguous" });
-    }
-
-    /// Puts the object where linking and projection look for it.
-    fn index(&mut self, object: &StoredObject) {
-        let id = &object.key.object_id;
-        match (object.key.provider, object.fact.as_deref()) {
-            (Provider::Stripe, Some(Fact::TestClock(clock))) => {
-                if let Some(frozen_time) = clock.frozen_time {
-                    self.clocks.insert(id.clone(), frozen_time);
-                }
-            }
-            (Provider::Stripe, _) => {
-                if let Some(owner) = object.owner_id.as_deref().filter(|_| is_projected_type(&object.object_type)) {
-                    self.customer_mut(owner).insert(object);
-                }
-            }
-            (Provider::Clerk, Some(Fact::ClerkUser(user))) => {
-                self.clerk_users.insert(id.clone(), known(object, user));
-            }
-            (Provider::Clerk, None) if object.object_type == "user" && object.deleted_at.is_some() => {
-                self.clerk_users.insert(id.clone(), known(object, &ClerkUser::default()));
-            }
-            (Provider::Clerk, Some(_)) => {
-                if let Some(owner) = &object.owner_id {
-                    self.payers.entry(owner.clone()).or_default().insert(object);
-                }
-            }
-            (Provider::Import, Some(Fact::Import(import))) => {
-                self.imports.insert(id.clone(), import.as_ref().clone());
-            }
-            _ => {}
-        }
-    }
-
-    fn unindex(&mut self, owner: &str, object_id: &str, fact: &Fact) {
-        if let Some(customer) = self.customers.get_mut(owner) {
-            customer.remove(object_id, fact);
-        }
-        if let Some(payer) = self.payers.get_mut(owner) {
-            payer.remove(object_id, fact);
-        }
-    }
-
-    fn customer_mut(&mut self, customer_id: &str) -> &mut CustomerFacts {
-        self.customers.entry(customer_id.to_owned()).or_insert_with(|| CustomerFacts::new(customer_id))
-    }
-
-    /// Copies to the owner row what others are found by, and touches whoever is found by the old or the new value.
-    fn update_owner(&mut self, object: &StoredObject, touched: &mut Touched, rules: &Rules) {
-        let id = object.key.object_id.as_str();
-        match object.fact.as_deref() {
-            Some(Fact::Customer(customer)) => {
-                let emails = customer.email.iter().cloned().collect();
-                self.change_owner(id, |owner| owner.emails = emails);
-                self.update_clock(id);
-            }
-            Some(Fact::Subscription(subscription)) => self.update_clock(&subscription.customer),
-            Some(Fact::ClerkUser(user)) => {
-                let before = self.owners.get(id).cloned().unwrap_or_default();
-                self.change_owner(id, |owner| {
-                    owner.emails.clone_from(&user.verified_emails);
-                    owner.claimed_customer_id.clone_from(&user.stripe_customer_id);
-                });
-                touched.customers.extend([before.claimed_customer_id, user.stripe_customer_id.clone()].into_iter().flatten());
-                if rules.link_by_verified_email {
-                    for email in before.emails.iter().chain(&user.verified_emails) {
-                        touched.customers.extend(self.relations.customers_by_email.get(email).into_iter().flatten().cloned());
-                    }
-                }
-            }
-            Some(Fact::Import(import)) => {
-                let before = self.owners.get(id).and_then(|owner| owner.imported_customer_id.clone());
-                self.change_owner(id, |owner| owner.imported_customer_id.clone_from(&import.stripe_customer_id));
-                touched.customers.extend([before, import.stripe_customer_id.clone()].into_iter().flatten());
-            }
-            Some(Fact::TestClock(_)) => {
-                touched.customers.extend(self.relations.customers_by_clock.get(id).into_iter().flatten().cloned());
-            }
-            _ => {}
-        }
-    }
-
-    /// A customer lives by its own test clock, else by that of a subscription.
-    fn update_clock(&mut self, customer_id: &str) {
-        let clock = self.customers.get(customer_id).and_then(CustomerFacts::test_clock).cloned();
-        if self.owners.get(customer_id).and_then(|owner| owner.test_clock.as_ref()) != clock.as_ref() {
-            self.change_owner(customer_id, |owner| owner.test_clock = clock);
-        }
-    }
-
-    fn change_owner(&mut self, owner_id: &str, change: impl FnOnce(&mut Owner)) {
-        let mut owner = match self.owners.remove(owner_id) {
-            Some(owner) => {
-                self.relations.remove(&owner);
-                owner
-            }
-            None => Owner { owner_id: owner_id.to_owned(), ..Owner::default() },
-        };
-        change(&mut owner);
-        self.relations.add(&owner);
-        self.owners.insert(owner_id.to_owned(), owner);
     }
 
     /// Remembers the event as its owner's newest, unless it is of another mode or account, or no event of the provider's.
