@@ -1,10 +1,46 @@
-//! All SQL. `Store` is the pool; nothing of sqlx leaves this module but through its own types.
+//! All SQL. sqlx is used here and nowhere else: [`Tx`] is the only type of it that leaves, and it is opaque. Statements
+//! are named constants, so that one test can prepare every one of them against the migrated schema.
 
-/// A pool of connections to the application's database.
-#[derive(Clone, Debug)]
-pub struct Store {}
+#[macro_use]
+mod statements;
 
-impl Store {
-    /// Closes every connection, waiting for those in use.
-    pub async fn close(&self) {}
+mod apply;
+mod error;
+mod facts;
+mod inspect;
+mod ledger;
+mod load;
+mod locks;
+mod migrations;
+mod owners;
+mod plans;
+mod pool;
+mod refetch_queue;
+mod users;
+mod users_sql;
+
+pub use apply::record_changes;
+pub use error::{ErrorKind, StoreError};
+pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
+pub use ledger::{KnownEvent, LedgerEntry, record_events};
+pub use load::{Concerned, First, load_first, load_second};
+pub use locks::LockSet;
+pub use migrations::{MigrationState, MigrationStatus};
+pub use plans::PlanChange;
+pub use pool::{PoolerMode, Store, StoreSettings, Tx};
+
+/// Every statement by name: what the test of the schema prepares.
+pub fn statements() -> Vec<(&'static str, &'static str)> {
+    [
+        pool::ALL,
+        migrations::ALL,
+        ledger::ALL,
+        facts::ALL,
+        owners::ALL,
+        users_sql::ALL,
+        plans::ALL,
+        refetch_queue::ALL,
+        inspect::ALL,
+    ]
+    .concat()
 }

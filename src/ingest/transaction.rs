@@ -1,13 +1,24 @@
 //! One batch of events in one transaction: lock, load, fold, write, commit.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, SubsecRound, Utc};
 use thiserror::Error;
 
 use crate::clock::Clock;
-use crate::domain::event::{Event, Outcome};
+use crate::domain::billing::accounts::{Accounts, Applied, Context};
+use crate::domain::billing::stored::{Alert, Changes};
+use crate::domain::event::{Event, EventId, Outcome};
 use crate::domain::rules::Rules;
-use crate::store::Store;
+use crate::metrics;
+use crate::store::{
+    Concerned, ErrorKind, First, LedgerEntry, Missing, Store, StoreError, Tx, load_first, load_second, probe_writes,
+    record_changes, record_events,
+};
+
+/// How often a batch may find that it has to lock more before it is given up as contended.
+const ATTEMPTS: usize = 6;
 
 /// What became of one event of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +44,290 @@ pub enum BatchError {
     Unavailable(String),
 }
 
-/// Commits the events, in order. One receipt per event, in the same order.
-pub async fn commit(store: &Store, events: &[Arc<Event>], rules: &Rules, clock: &Clock) -> Result<Vec<Receipt>, BatchError> {
-    let _ = (store, events, rules, clock);
-    Ok(Vec::new())
+impl From<StoreError> for BatchError {
+    fn from(error: StoreError) -> BatchError {
+        let text = error.to_string();
+        match error.kind() {
+            ErrorKind::Contended => BatchError::Contended(text),
+            ErrorKind::Refused => BatchError::Poison(text),
+            ErrorKind::ConnectionLost => BatchError::ConnectionLost(text),
+            ErrorKind::Unavailable => BatchError::Unavailable(text),
+        }
+    }
 }
 
-/// Records an event that Postgres refuses as `failed`, in a transaction of its own.
-pub async fn commit_failed(store: &Store, event: &Event, reason: &str, clock: &Clock) -> Result<Receipt, BatchError> {
-    let _ = (store, event, reason, clock);
-    Ok(Receipt { outcome: Outcome::Failed, reason: None })
+/// Commits the events, in order. One receipt per event, in the same order. Without events it tries every statement of a
+/// commit on nothing and undoes it: whether the database would take one.
+pub async fn commit(store: &Store, events: &[Arc<Event>], rules: &Rules, clock: &Clock) -> Result<Vec<Receipt>, BatchError> {
+    if events.is_empty() {
+        probe(store, rules, clock).await?;
+        return Ok(Vec::new());
+    }
+    let work = Work::Events(events);
+    let done = run(store, Concerned::new(events, rules), &work, rules, clock).await?;
+    Ok(done.receipts)
+}
+
+/// Records an event that Postgres refuses as `failed`, in a transaction of its own: the payload as bytes, and its owner's
+/// rows as out of step.
+pub async fn commit_failed(
+    store: &Store,
+    event: &Event,
+    reason: &str,
+    rules: &Rules,
+    clock: &Clock,
+) -> Result<Receipt, BatchError> {
+    let bare = [Arc::new(without_content(event))];
+    let work = Work::Refused { event: &bare[0], reason };
+    let concerned = Concerned::new(&bare, rules);
+    let done = match run(store, concerned, &work, rules, clock).await {
+        // The owner's rows are refused as well: the ledger alone has to do.
+        Err(BatchError::Poison(_)) => {
+            let work = Work::Refused { event: &Arc::new(without_owner(&bare[0])), reason };
+            run(store, Concerned::new(&[], rules), &work, rules, clock).await?
+        }
+        other => other?,
+    };
+    done.receipts.into_iter().next().ok_or_else(|| BatchError::Unavailable("an event got no receipt".into()))
+}
+
+/// Re-projects users and links customers anew, without an event: the catalog, the clock or the operator spoke. Returns how
+/// many users' rows changed.
+pub async fn reproject(
+    store: &Store,
+    customers: &[String],
+    clerk_ids: &[String],
+    rules: &Rules,
+    clock: &Clock,
+) -> Result<usize, BatchError> {
+    let work = Work::Accounts { customers, clerk_ids };
+    Ok(run(store, Concerned::of_accounts(customers, clerk_ids, rules), &work, rules, clock).await?.users)
+}
+
+/// What is to be done under the locks.
+enum Work<'a> {
+    Events(&'a [Arc<Event>]),
+    Refused { event: &'a Arc<Event>, reason: &'a str },
+    Accounts { customers: &'a [String], clerk_ids: &'a [String] },
+}
+
+impl Work<'_> {
+    fn events(&self) -> &[Arc<Event>] {
+        match self {
+            Work::Events(events) => events,
+            Work::Refused { event, .. } => std::slice::from_ref(event),
+            Work::Accounts { .. } => &[],
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Done {
+    receipts: Vec<Receipt>,
+    /// Users whose rows were written.
+    users: usize,
+    alerts: Vec<Alert>,
+}
+
+enum Attempt {
+    Done(Done),
+    Widen(Missing),
+}
+
+async fn run(
+    store: &Store,
+    mut concerned: Concerned,
+    work: &Work<'_>,
+    rules: &Rules,
+    clock: &Clock,
+) -> Result<Done, BatchError> {
+    for _ in 0..ATTEMPTS {
+        let mut tx = store.begin_batch(concerned.locks()).await?;
+        match attempt(store, &mut tx, &concerned, work, rules, clock).await {
+            Ok(Attempt::Done(done)) => {
+                tx.commit().await?;
+                raise(&done.alerts);
+                return Ok(done);
+            }
+            Ok(Attempt::Widen(missing)) => {
+                tx.rollback().await;
+                concerned.widen(&missing);
+            }
+            Err(error) => {
+                tx.rollback().await;
+                return Err(error.into());
+            }
+        }
+    }
+    Err(BatchError::Contended("the accounts concerned keep changing".into()))
+}
+
+async fn attempt(
+    store: &Store,
+    tx: &mut Tx,
+    concerned: &Concerned,
+    work: &Work<'_>,
+    rules: &Rules,
+    clock: &Clock,
+) -> Result<Attempt, StoreError> {
+    let first = load_first(tx, concerned).await?;
+    let fresh = Fresh::of(work.events(), &first);
+    if fresh.is_empty() && !matches!(work, Work::Accounts { .. }) {
+        return Ok(Attempt::Done(Done { receipts: fresh.receipts(&[]), ..Done::default() }));
+    }
+    if !first.missing.is_nothing() {
+        return Ok(Attempt::Widen(first.missing));
+    }
+    tx.lock_clerk_users(&first.clerk_ids).await?;
+    // Once, and after the last lock: a batch that waited must not project a past that another has overtaken. Postgres keeps
+    // microseconds, and the ledger's row has to name the payload's exactly.
+    let now = clock.now().trunc_subsecs(6);
+    let clerk_ids = first.clerk_ids.clone();
+    let second = load_second(tx, concerned, first).await?;
+    if !second.missing.is_nothing() {
+        return Ok(Attempt::Widen(second.missing));
+    }
+    let catalog = store.load_catalog(tx).await?;
+    let context = Context { catalog: &catalog, rules, now };
+    let mut accounts = Accounts::new(second.loaded);
+    let applied = apply(&mut accounts, work, &fresh, context);
+    let changes = accounts.into_changes();
+    let missing = unlocked(&changes, concerned, &clerk_ids);
+    if !missing.is_nothing() {
+        return Ok(Attempt::Widen(missing));
+    }
+    record_changes(tx, &changes, &second.user_ids, now).await?;
+    if !fresh.is_empty() {
+        record_events(tx, &entries(work, &fresh, &applied, now)).await?;
+    }
+    let receipts = fresh.receipts(&applied);
+    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts }))
+}
+
+fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Context<'_>) -> Vec<Applied> {
+    match work {
+        Work::Events(events) => fresh.indexes().filter_map(|i| events.get(i)).map(|event| accounts.apply(event, context)).collect(),
+        Work::Refused { event, reason } => {
+            let effects = accounts.apply_failed(event, context);
+            vec![Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects }]
+        }
+        Work::Accounts { customers, clerk_ids } => {
+            for customer_id in *customers {
+                accounts.relink(customer_id, context);
+            }
+            for clerk_id in *clerk_ids {
+                accounts.reproject(clerk_id, context);
+            }
+            Vec::new()
+        }
+    }
+}
+
+fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, applied: &'a [Applied], now: DateTime<Utc>) -> Vec<LedgerEntry<'a>> {
+    let events = work.events();
+    let payload_as_bytes = matches!(work, Work::Refused { .. });
+    let written = fresh.indexes().zip(applied).filter_map(|(index, applied)| {
+        let event = events.get(index)?;
+        Some(LedgerEntry {
+            event,
+            outcome: applied.outcome,
+            reason: applied.reason.as_deref(),
+            effects: &applied.effects,
+            received_at: fresh.received_at.get(&event.key()).copied().unwrap_or(now),
+            payload_as_bytes,
+        })
+    });
+    let mut entries: Vec<LedgerEntry<'a>> = written.collect();
+    entries.sort_by(|a, b| (a.event.provider, &a.event.id).cmp(&(b.event.provider, &b.event.id)));
+    entries
+}
+
+/// The events of a batch that are to be applied: those that the ledger does not have, or has as failed.
+struct Fresh {
+    /// One per event of the batch.
+    is_fresh: Vec<bool>,
+    /// Of those that had failed: when they came first.
+    received_at: HashMap<EventId, DateTime<Utc>>,
+}
+
+impl Fresh {
+    fn of(events: &[Arc<Event>], first: &First) -> Fresh {
+        let mut seen: HashSet<EventId> =
+            first.known.iter().filter(|known| !known.failed).map(|known| known.key.clone()).collect();
+        let is_fresh = events.iter().map(|event| seen.insert(event.key())).collect();
+        let failed = first.known.iter().filter(|known| known.failed);
+        Fresh { is_fresh, received_at: failed.map(|known| (known.key.clone(), known.received_at)).collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.is_fresh.contains(&true)
+    }
+
+    fn indexes(&self) -> impl Iterator<Item = usize> {
+        self.is_fresh.iter().enumerate().filter(|(_, fresh)| **fresh).map(|(index, _)| index)
+    }
+
+    fn receipts(&self, applied: &[Applied]) -> Vec<Receipt> {
+        let mut applied = applied.iter();
+        let receipt = |fresh: &bool| match fresh.then(|| applied.next()).flatten() {
+            Some(applied) => Receipt { outcome: applied.outcome, reason: applied.reason.clone() },
+            None => Receipt { outcome: Outcome::Duplicate, reason: None },
+        };
+        self.is_fresh.iter().map(receipt).collect()
+    }
+}
+
+/// What the fold changed without a lock on it: a relation that the loads did not foresee.
+fn unlocked(changes: &Changes, concerned: &Concerned, clerk_ids: &std::collections::BTreeSet<String>) -> Missing {
+    let mut missing = Missing::default();
+    let locked = |id: &String| concerned.has_customer(id) || clerk_ids.contains(id);
+    for owner in changes.owners.iter().filter(|owner| !locked(&owner.owner_id)) {
+        // A Clerk user's row never says whose it is.
+        let is_clerk_user = owner.owner_id.starts_with("user_") || owner.claimed_customer_id.is_some();
+        let ids = if is_clerk_user { &mut missing.clerk_ids } else { &mut missing.customers };
+        ids.insert(owner.owner_id.clone());
+    }
+    missing.clerk_ids.extend(changes.users.iter().map(|user| &user.user_id).filter(|id| !clerk_ids.contains(*id)).cloned());
+    missing
+}
+
+/// Alerts are counted only when the batch that raised them stands.
+fn raise(alerts: &[Alert]) {
+    for alert in alerts {
+        tracing::warn!(alert = alert.name, subject = %alert.subject, "alert");
+        metrics::count_alert(alert.name);
+    }
+}
+
+async fn probe(store: &Store, rules: &Rules, clock: &Clock) -> Result<(), BatchError> {
+    let mut tx = store.begin_batch(Concerned::new(&[], rules).locks()).await?;
+    let result = match load_first(&mut tx, &Concerned::new(&[], rules)).await {
+        Ok(_first) => probe_writes(&mut tx, clock.now()).await,
+        Err(error) => Err(error),
+    };
+    tx.rollback().await;
+    Ok(result?)
+}
+
+/// The event with what Postgres cannot refuse: no snapshots, no NUL.
+fn without_content(event: &Event) -> Event {
+    let clean = |text: &String| text.replace('\0', "\u{FFFD}");
+    let mut bare = event.clone();
+    bare.content = crate::domain::event::Content::Ignored { reason: String::new() };
+    bare.id = clean(&event.id);
+    bare.event_type = clean(&event.event_type);
+    bare.object_id = event.object_id.as_ref().map(clean);
+    bare.owner_id = event.owner_id.as_ref().map(clean);
+    bare.api_version = event.api_version.as_ref().map(clean);
+    bare.customer_ids = event.customer_ids.iter().map(clean).collect();
+    bare.clerk_user_ids = event.clerk_user_ids.iter().map(clean).collect();
+    bare
+}
+
+fn without_owner(event: &Event) -> Event {
+    let mut bare = event.clone();
+    bare.owner_id = None;
+    bare.customer_ids.clear();
+    bare.clerk_user_ids.clear();
+    bare
 }

@@ -1,0 +1,110 @@
+//! The ledger: `billsync.webhook_events` and `billsync.webhook_payloads`.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::billing::rows::Effect;
+use crate::domain::event::{Event, EventId, Outcome, Provider};
+use crate::store::error::StoreError;
+use crate::store::pool::Tx;
+
+statements! {
+    FIND_KNOWN_EVENTS = "\
+        select e.provider, e.event_id, e.outcome = 'failed', e.received_at \
+        from unnest($1::text[], $2::text[]) as k(provider, event_id) \
+        join billsync.webhook_events e on e.provider = k.provider and e.event_id = k.event_id";
+
+    /// A known event is one that had failed and was tried again.
+    RECORD_EVENTS = "\
+        insert into billsync.webhook_events as e (provider, event_id, event_type, object_id, owner_id, occurred_at, \
+            received_at, api_version, livemode, source, outcome, reason) \
+        select x.provider, x.event_id, x.event_type, x.object_id, x.owner_id, x.occurred_at, x.received_at, x.api_version, \
+            x.livemode, x.source, x.outcome, x.reason \
+        from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
+            $8::text[], $9::bool[], $10::text[], $11::text[], $12::text[]) \
+            as x(provider, event_id, event_type, object_id, owner_id, occurred_at, received_at, api_version, livemode, \
+                source, outcome, reason) \
+        on conflict (provider, event_id) do update set outcome = excluded.outcome, reason = excluded.reason, \
+            object_id = excluded.object_id, owner_id = excluded.owner_id \
+            where e.outcome = 'failed'";
+
+    RECORD_PAYLOADS = "\
+        insert into billsync.webhook_payloads (received_at, provider, event_id, payload, payload_raw, effects) \
+        select x.received_at, x.provider, x.event_id, x.payload::jsonb, x.payload_raw, x.effects::jsonb \
+        from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[]) \
+            as x(received_at, provider, event_id, payload, payload_raw, effects) \
+        on conflict (received_at, provider, event_id) do update set payload = excluded.payload, \
+            payload_raw = excluded.payload_raw, effects = excluded.effects";
+}
+
+/// An event that the ledger has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownEvent {
+    pub key: EventId,
+    /// Then it is to be tried again.
+    pub failed: bool,
+    /// Where its payload is.
+    pub received_at: DateTime<Utc>,
+}
+
+/// What the ledger gets of an event.
+#[derive(Clone, Debug)]
+pub struct LedgerEntry<'a> {
+    pub event: &'a Event,
+    pub outcome: Outcome,
+    pub reason: Option<&'a str>,
+    pub effects: &'a [Effect],
+    /// When it came first; with the key, where its payload is.
+    pub received_at: DateTime<Utc>,
+    /// Whether the payload is kept as bytes although it is said to fit `jsonb`: the database refused the event.
+    pub payload_as_bytes: bool,
+}
+
+/// Which of the events the ledger has.
+pub(crate) async fn find_known(tx: &mut Tx, keys: &[EventId]) -> Result<Vec<KnownEvent>, StoreError> {
+    let query = tx
+        .query_as::<(String, String, bool, DateTime<Utc>)>(FIND_KNOWN_EVENTS)
+        .bind(keys.iter().map(|key| key.provider.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>());
+    let rows = query.fetch_all(tx.connection()?).await?;
+    let known = rows.into_iter().filter_map(|(provider, id, failed, received_at)| {
+        Some(KnownEvent { key: EventId { provider: Provider::parse(&provider)?, id }, failed, received_at })
+    });
+    Ok(known.collect())
+}
+
+/// Writes ledger and payloads; one entry per event.
+pub async fn record_events(tx: &mut Tx, entries: &[LedgerEntry<'_>]) -> Result<(), StoreError> {
+    let query = tx
+        .query(RECORD_EVENTS)
+        .bind(entries.iter().map(|entry| entry.event.provider.as_str()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.id.as_str()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.event_type.as_str()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.object_id.as_deref()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.owner_id.as_deref()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.occurred_at).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.received_at).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.api_version.as_deref()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.livemode).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.source.as_str()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.outcome.as_str()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.reason).collect::<Vec<_>>());
+    query.execute(tx.connection()?).await?;
+
+    let fits = |entry: &LedgerEntry<'_>| entry.event.payload.fits_jsonb && !entry.payload_as_bytes;
+    let texts: Vec<Option<&str>> = entries.iter().map(|e| fits(e).then_some(e.event.payload.text.as_ref())).collect();
+    let bytes: Vec<Option<&[u8]>> = entries.iter().map(|e| (!fits(e)).then_some(e.event.payload.text.as_bytes())).collect();
+    let query = tx
+        .query(RECORD_PAYLOADS)
+        .bind(entries.iter().map(|entry| entry.received_at).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.provider.as_str()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.event.id.as_str()).collect::<Vec<_>>())
+        .bind(texts)
+        .bind(bytes)
+        .bind(entries.iter().map(|entry| effects_text(entry.effects)).collect::<Vec<_>>());
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}
+
+fn effects_text(effects: &[Effect]) -> Option<String> {
+    if effects.is_empty() { None } else { serde_json::to_string(effects).ok() }
+}

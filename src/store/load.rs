@@ -1,0 +1,165 @@
+//! Loading what a batch can touch: first, under the locks of objects and customers, everything that says which Clerk users
+//! are concerned; then, under theirs too, the rest. Each load tells what it found to be concerned without being locked.
+
+mod concerned;
+mod second;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use concerned::Concerned;
+pub use second::{Second, load_second};
+
+use crate::domain::billing::facts::Fact;
+use crate::domain::billing::stored::{OperatorLink, Owner, StoredObject};
+use crate::domain::event::{ObjectKey, Provider};
+use crate::store::error::StoreError;
+use crate::store::facts::{self, ObjectRow};
+use crate::store::ledger::{self, KnownEvent};
+use crate::store::owners;
+use crate::store::pool::Tx;
+
+/// What more has to be locked before a batch may go on. Nothing of it has been written yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    pub customers: BTreeSet<String>,
+    pub clerk_ids: BTreeSet<String>,
+    /// Something changed between the two loads: start again, with the same locks at least.
+    pub again: bool,
+}
+
+impl Missing {
+    /// Whether the locks suffice.
+    pub fn is_nothing(&self) -> bool {
+        self.customers.is_empty() && self.clerk_ids.is_empty() && !self.again
+    }
+}
+
+/// The first load.
+#[derive(Debug, Default)]
+pub struct First {
+    pub known: Vec<KnownEvent>,
+    /// Every Clerk user concerned: to be locked before the second load.
+    pub clerk_ids: BTreeSet<String>,
+    pub missing: Missing,
+    pub(crate) objects: BTreeMap<ObjectKey, StoredObject>,
+    pub(crate) owners: BTreeMap<String, Owner>,
+    pub(crate) operator_links: Vec<OperatorLink>,
+    /// The addresses whose holders were looked for.
+    pub(crate) emails: BTreeSet<String>,
+}
+
+/// Reads under the locks of objects and customers.
+pub async fn load_first(tx: &mut Tx, concerned: &Concerned) -> Result<First, StoreError> {
+    let mut first = First { known: ledger::find_known(tx, &concerned.events).await?, ..First::default() };
+    first.clerk_ids.clone_from(&concerned.clerk_ids);
+    if !concerned.lookups.is_empty() {
+        let rows = facts::load_by_key(tx, &concerned.lookups).await?;
+        first.keep_objects(rows);
+    }
+    for object in first.objects.values().filter(|object| object.key.account.is_empty()) {
+        let Some(owner_id) = &object.owner_id else { continue };
+        match object.key.provider {
+            Provider::Stripe if !concerned.customers.contains(owner_id) => first.missing.customers.insert(owner_id.clone()),
+            Provider::Stripe => false,
+            Provider::Clerk | Provider::Import => first.clerk_ids.insert(owner_id.clone()),
+        };
+    }
+    let customers: Vec<&str> = concerned.customers.iter().map(String::as_str).collect();
+    if !customers.is_empty() {
+        let rows = facts::load_of_customers(tx, &customers, &concerned.object_ids()).await?;
+        first.keep_objects(rows);
+        first.operator_links = owners::load_operator_links(tx, &customers).await?;
+    }
+    load_related(tx, concerned, &mut first).await?;
+    first.note_evidence();
+    Ok(first)
+}
+
+async fn load_related(tx: &mut Tx, concerned: &Concerned, first: &mut First) -> Result<(), StoreError> {
+    let named: Vec<&str> = concerned.customers.iter().chain(&concerned.clerk_ids).map(String::as_str).collect();
+    let clocks: Vec<&str> = concerned.moved_clocks.iter().map(String::as_str).collect();
+    if named.is_empty() && clocks.is_empty() {
+        return Ok(());
+    }
+    let mut rows = owners::load_related(tx, &named, &clocks).await?;
+    if concerned.link_by_verified_email {
+        first.emails = rows.iter().flat_map(|owner| owner.emails.iter().cloned()).chain(concerned.emails.iter().cloned()).collect();
+        let emails: Vec<&str> = first.emails.iter().map(String::as_str).collect();
+        rows.extend(owners::load_by_email(tx, &emails).await?);
+    }
+    // A customer that has an address of a user whose snapshot is in the batch may change hands.
+    let moved: BTreeSet<String> = rows
+        .iter()
+        .filter(|owner| concerned.users.contains(&owner.owner_id))
+        .flat_map(|owner| owner.emails.iter())
+        .chain(&concerned.user_emails)
+        .cloned()
+        .collect();
+    for owner in rows {
+        first.note_owner(concerned, &owner, &moved);
+        first.owners.insert(owner.owner_id.clone(), owner);
+    }
+    Ok(())
+}
+
+impl First {
+    /// One row per key: the one that has the object itself, if there is one.
+    pub(crate) fn keep_objects(&mut self, rows: Vec<ObjectRow>) {
+        for object in rows.into_iter().filter_map(ObjectRow::into_object) {
+            let has_object = |object: &StoredObject| object.winner.as_ref().is_some_and(|winner| winner.object.is_some());
+            if self.objects.get(&object.key).is_none_or(|known| !has_object(known)) {
+                self.objects.insert(object.key.clone(), object);
+            }
+        }
+    }
+
+    fn note_owner(&mut self, concerned: &Concerned, owner: &Owner, moved_emails: &BTreeSet<String>) {
+        self.clerk_ids.extend(owner.clerk_user_id.clone());
+        if is_clerk_user(concerned, owner) {
+            self.clerk_ids.insert(owner.owner_id.clone());
+        } else {
+            let lives_by_moved = owner.test_clock.as_ref().is_some_and(|clock| concerned.moved_clocks.contains(clock));
+            let may_move = owner.emails.iter().any(|email| moved_emails.contains(email));
+            if (lives_by_moved || may_move) && !concerned.customers.contains(&owner.owner_id) {
+                self.missing.customers.insert(owner.owner_id.clone());
+            }
+        }
+        note_claims(concerned, owner, &mut self.missing);
+    }
+
+    /// Whoever is named by a fact of a customer or by the operator may gain or lose it.
+    fn note_evidence(&mut self) {
+        let named = self.objects.values().filter_map(|object| named_user(object.fact.as_deref()?));
+        let named: Vec<String> = named.map(str::to_owned).collect();
+        self.clerk_ids.extend(named);
+        self.clerk_ids.extend(self.operator_links.iter().filter_map(|link| link.clerk_user_id.clone()));
+    }
+}
+
+/// A Clerk user's row: it claims a customer, was named as one, or has the form of one.
+fn is_clerk_user(concerned: &Concerned, owner: &Owner) -> bool {
+    owner.claimed_customer_id.is_some()
+        || owner.imported_customer_id.is_some()
+        || concerned.clerk_ids.contains(&owner.owner_id)
+        || owner.owner_id.starts_with("user_")
+}
+
+/// A user whose snapshot is in the batch may give up the customer that it claimed until now.
+fn note_claims(concerned: &Concerned, owner: &Owner, missing: &mut Missing) {
+    if concerned.users.contains(&owner.owner_id) {
+        let claims = [&owner.claimed_customer_id, &owner.imported_customer_id].into_iter().flatten();
+        missing.customers.extend(claims.filter(|customer| !concerned.customers.contains(*customer)).cloned());
+    }
+}
+
+/// The Clerk user that a fact names as evidence of a link.
+fn named_user(fact: &Fact) -> Option<&str> {
+    match fact {
+        Fact::Customer(fact) => fact.clerk_user_id.as_deref(),
+        Fact::Subscription(fact) => fact.clerk_user_id.as_deref(),
+        Fact::CheckoutSession(fact) => fact.clerk_user_id.as_deref(),
+        Fact::PaymentIntent(fact) => fact.clerk_user_id.as_deref(),
+        Fact::Invoice(fact) => fact.clerk_user_id.as_deref(),
+        _ => None,
+    }
+}

@@ -1,0 +1,275 @@
+//! Connections and transactions. Everything happens inside a [`Tx`]: behind a transaction pooler nothing else is safe.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection};
+
+use crate::domain::billing::plan::Catalog;
+use crate::store::error::{ErrorKind, StoreError};
+
+/// The least major version of Postgres: views with `security_invoker`.
+const MINIMUM_VERSION: i32 = 150_000;
+
+statements! {
+    /// Of every table that we write: whether row-level security would hide its rows from our own role.
+    HIDDEN_TABLES = "select format('%I.%I', n.nspname, c.relname), current_user::text \
+        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+        where n.nspname in ('public', 'billsync') and c.relkind in ('r', 'p') \
+          and (n.nspname = 'billsync' or c.relname = any(array['users', 'user_subscriptions', 'user_billing', 'user_usage', \
+            'user_system_data', 'subscription_plans', 'campaigns', 'scraping_jobs', 'scraping_results', 'creator_lists', \
+            'list_items', 'system_configurations'])) \
+          and row_security_active(c.oid) order by 1";
+    SERVER_VERSION = "select current_setting('server_version_num')::int4";
+}
+
+/// What stands between us and Postgres.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolerMode {
+    /// Nothing, or a pooler in session mode: prepared statements and session settings last.
+    #[default]
+    Session,
+    /// A pooler in transaction mode: every statement unnamed, nothing set for longer than a transaction.
+    Transaction,
+}
+
+/// How to reach the database.
+#[derive(Clone)]
+pub struct StoreSettings {
+    /// `postgres://…`; may name a Unix socket.
+    pub url: String,
+    /// A direct connection for migrations, whose lock lasts longer than a transaction; the same database.
+    pub migration_url: Option<String>,
+    pub pooler: PoolerMode,
+    pub max_connections: u32,
+    /// How long to wait for a free or new connection.
+    pub acquire_timeout: Duration,
+}
+
+impl StoreSettings {
+    /// The defaults for a database URL: ten connections, enough for four writers and the API.
+    pub fn new(url: impl Into<String>) -> StoreSettings {
+        StoreSettings {
+            url: url.into(),
+            migration_url: None,
+            pooler: PoolerMode::Session,
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl fmt::Debug for StoreSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSettings").field("url", &"[redacted]").field("pooler", &self.pooler).finish_non_exhaustive()
+    }
+}
+
+/// A pool of connections to the application's database. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PgPool,
+    pooler: PoolerMode,
+    max_connections: u32,
+    migration_options: PgConnectOptions,
+    /// The plan catalog with the version of the rows that it was made of.
+    catalog: Mutex<Option<(String, Arc<Catalog>)>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("pooler", &self.inner.pooler).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Prepares the pool; nothing is connected yet.
+    pub fn new(settings: &StoreSettings) -> Result<Store, StoreError> {
+        let options = connect_options(&settings.url, settings.pooler)?;
+        let direct = settings.migration_url.as_ref().unwrap_or(&settings.url);
+        let migration_options = connect_options(direct, PoolerMode::Session)?;
+        let max_connections = settings.max_connections.max(1);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            // A round trip a transaction; a connection found broken at BEGIN is replaced instead.
+            .test_before_acquire(false)
+            .max_lifetime(Duration::from_secs(1800))
+            .idle_timeout(Duration::from_secs(600))
+            .connect_lazy_with(options);
+        let inner =
+            Inner { pool, pooler: settings.pooler, max_connections, migration_options, catalog: Mutex::new(None) };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Prepares the pool and makes sure that a supported server answers.
+    pub async fn connect(settings: &StoreSettings) -> Result<Store, StoreError> {
+        let store = Store::new(settings)?;
+        let mut tx = store.begin().await?;
+        let (version,): (i32,) = tx.query_as(SERVER_VERSION).fetch_one(tx.connection()?).await?;
+        tx.commit().await?;
+        if version < MINIMUM_VERSION {
+            let message = format!(
+                "PostgreSQL {} is too old: {} is the minimum. Upgrade the server",
+                version / 10_000,
+                MINIMUM_VERSION / 10_000
+            );
+            return Err(StoreError::new(ErrorKind::Unavailable, message));
+        }
+        Ok(store)
+    }
+
+    /// Asks the database for an answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.begin().await?.commit().await
+    }
+
+    /// Refuses a role that row-level security applies to: its updates would silently touch nothing.
+    pub async fn verify_role(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let hidden: Vec<(String, String)> = tx.query_as(HIDDEN_TABLES).fetch_all(tx.connection()?).await?;
+        tx.commit().await?;
+        let Some((table, role)) = hidden.first() else { return Ok(()) };
+        let message = format!(
+            "row-level security hides {table} ({} tables in all) from the role \"{role}\": its updates would touch nothing. \
+             Connect as the owner of the tables, or run as a superuser: alter role \"{role}\" bypassrls",
+            hidden.len()
+        );
+        Err(StoreError::new(ErrorKind::Unavailable, message))
+    }
+
+    /// Begins a transaction for a read or a small write.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        self.begin_with("begin; set local statement_timeout = '10s'; set local lock_timeout = '2s'").await
+    }
+
+    /// Begins a transaction with several statements in one round trip.
+    pub(crate) async fn begin_with(&self, sql: &str) -> Result<Tx, StoreError> {
+        let mut attempts = self.inner.max_connections;
+        loop {
+            let connection = self.inner.pool.acquire().await.map_err(unreachable_server)?;
+            let mut tx = Tx { connection: Some(connection), persistent: self.inner.pooler == PoolerMode::Session };
+            match tx.execute_raw(sql.to_owned()).await {
+                Ok(()) => return Ok(tx),
+                // A server that restarted leaves the pool full of dead connections; nothing has been done on this one.
+                Err(error) if error.kind() == ErrorKind::ConnectionLost && attempts > 0 => attempts -= 1,
+                Err(error) => {
+                    tx.rollback().await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    /// A connection of its own, outside the pool, for migrations.
+    pub(crate) async fn connect_directly(&self) -> Result<PgConnection, StoreError> {
+        PgConnection::connect_with(&self.inner.migration_options).await.map_err(unreachable_server)
+    }
+
+    /// The catalog as it was when its rows had this version.
+    pub(crate) fn cached_catalog(&self, version: &str) -> Option<Arc<Catalog>> {
+        let cached = self.inner.catalog.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cached.as_ref().filter(|(known, _)| known == version).map(|(_, catalog)| catalog.clone())
+    }
+
+    pub(crate) fn cache_catalog(&self, version: String, catalog: Arc<Catalog>) {
+        let mut cached = self.inner.catalog.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *cached = Some((version, catalog));
+    }
+}
+
+/// A transaction. Dropped without [`Tx::commit`] or [`Tx::rollback`] it closes its connection, which undoes it.
+pub struct Tx {
+    connection: Option<PoolConnection<Postgres>>,
+    persistent: bool,
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx").finish_non_exhaustive()
+    }
+}
+
+impl Tx {
+    /// The one constructor of statements that return rows: unnamed where a pooler would lose track of names.
+    pub(crate) fn query_as<O>(&self, sql: &'static str) -> QueryAs<'static, Postgres, O, PgArguments>
+    where
+        O: for<'r> FromRow<'r, PgRow>,
+    {
+        sqlx::query_as(sql).persistent(self.persistent)
+    }
+
+    /// The same for statements that return none.
+    pub(crate) fn query(&self, sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(sql).persistent(self.persistent)
+    }
+
+    /// What statements are run on.
+    pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        self.connection
+            .as_deref_mut()
+            .ok_or_else(|| StoreError::new(ErrorKind::ConnectionLost, "the transaction has ended"))
+    }
+
+    /// Runs statements without parameters or rows, all in one round trip. The text must not hold anybody's data.
+    pub(crate) async fn execute_raw(&mut self, sql: String) -> Result<(), StoreError> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.connection()?).await?;
+        Ok(())
+    }
+
+    /// Makes it last. An error with [`ErrorKind::ConnectionLost`] leaves open whether it did.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.execute_raw("commit".into()).await?;
+        self.connection = None;
+        Ok(())
+    }
+
+    /// Undoes it and keeps the connection for others.
+    pub async fn rollback(mut self) {
+        if self.execute_raw("rollback".into()).await.is_ok() {
+            self.connection = None;
+        }
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// A connection that cannot be made is not one that was lost: nothing has been sent.
+fn unreachable_server(error: sqlx::Error) -> StoreError {
+    let error = StoreError::from(error);
+    match error.kind() {
+        ErrorKind::ConnectionLost => StoreError::new(ErrorKind::Unavailable, error.to_string()),
+        _ => error,
+    }
+}
+
+fn connect_options(url: &str, pooler: PoolerMode) -> Result<PgConnectOptions, StoreError> {
+    let options: PgConnectOptions = url.parse().map_err(StoreError::from)?;
+    let options = options.application_name("billsync");
+    Ok(match pooler {
+        PoolerMode::Session => {
+            // A backstop: what has to be quicker says so in its own transaction.
+            options.options([("statement_timeout", "60s"), ("idle_in_transaction_session_timeout", "60s")])
+        }
+        // A pooler refuses startup parameters that it does not know, and may hand a named statement to a stranger.
+        PoolerMode::Transaction => options.extra_float_digits(None).statement_cache_capacity(0),
+    })
+}

@@ -1,0 +1,333 @@
+//! The five tables of a user: locking and reading them, and writing what a projection changed. Counters are never bound as
+//! values: only SQL changes them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use crate::domain::billing::facts::{Address, Card};
+use crate::domain::billing::rows::{
+    BillingColumns, EmailEntry, Rows, SubscriptionColumns, SystemColumns, UsageColumns, UserColumns,
+};
+use crate::domain::billing::stored::{StoredUser, UserWrite};
+use crate::store::error::StoreError;
+use crate::store::facts::json_text;
+use crate::store::pool::Tx;
+use crate::store::users_sql::{
+    INSERT_BILLING, INSERT_SUBSCRIPTIONS, INSERT_SYSTEM_DATA, INSERT_USAGE, INSERT_USERS, LOCK_USERS, UPDATE_BILLING,
+    UPDATE_SUBSCRIPTIONS, UPDATE_SYSTEM_DATA, UPDATE_USAGE, UPDATE_USERS,
+};
+
+/// The width of `user_system_data.last_webhook_event`.
+const EVENT_TYPE_WIDTH: usize = 100;
+
+#[derive(Debug, FromRow)]
+struct UserRow {
+    id: Uuid,
+    user_id: String,
+    created_at: DateTime<Utc>,
+    email: Option<String>,
+    full_name: Option<String>,
+    deleted_at: Option<DateTime<Utc>>,
+    current_plan: Option<String>,
+    intended_plan: Option<String>,
+    subscription_status: String,
+    trial_status: String,
+    trial_start_date: Option<DateTime<Utc>>,
+    trial_end_date: Option<DateTime<Utc>>,
+    trial_conversion_date: Option<DateTime<Utc>>,
+    subscription_cancel_date: Option<DateTime<Utc>>,
+    subscription_renewal_date: Option<DateTime<Utc>>,
+    billing_sync_status: Option<String>,
+    next_change_at: Option<DateTime<Utc>>,
+    requested_plan: Option<String>,
+    requested_at: Option<DateTime<Utc>>,
+    stripe_customer_id: Option<String>,
+    stripe_subscription_id: Option<String>,
+    payment_method_id: Option<String>,
+    card_last_4: Option<String>,
+    card_brand: Option<String>,
+    card_exp_month: Option<i32>,
+    card_exp_year: Option<i32>,
+    billing_address_city: Option<String>,
+    billing_address_country: Option<String>,
+    billing_address_postal_code: Option<String>,
+    plan_campaigns_limit: i32,
+    plan_creators_limit: i32,
+    plan_features: String,
+    usage_reset_date: Option<DateTime<Utc>>,
+    usage_anchor: Option<DateTime<Utc>>,
+    usage_period_start: Option<DateTime<Utc>>,
+    reset_held: bool,
+    early_reset_subscription: Option<String>,
+    signup_timestamp: Option<DateTime<Utc>>,
+    email_schedule_status: String,
+    last_webhook_event: Option<String>,
+    last_webhook_timestamp: Option<DateTime<Utc>>,
+}
+
+impl UserRow {
+    fn into_stored(self) -> (Uuid, StoredUser) {
+        let rows = Rows {
+            user: UserColumns { email: self.email, full_name: self.full_name, deleted_at: self.deleted_at },
+            subscription: SubscriptionColumns {
+                current_plan: self.current_plan.unwrap_or_default(),
+                intended_plan: self.intended_plan,
+                subscription_status: self.subscription_status,
+                trial_status: self.trial_status,
+                trial_start_date: self.trial_start_date,
+                trial_end_date: self.trial_end_date,
+                trial_conversion_date: self.trial_conversion_date,
+                subscription_cancel_date: self.subscription_cancel_date,
+                subscription_renewal_date: self.subscription_renewal_date,
+                billing_sync_status: self.billing_sync_status.unwrap_or_default(),
+                next_change_at: self.next_change_at,
+            },
+            billing: BillingColumns {
+                stripe_customer_id: self.stripe_customer_id,
+                stripe_subscription_id: self.stripe_subscription_id,
+                payment_method_id: self.payment_method_id,
+                card: Card {
+                    last_4: self.card_last_4,
+                    brand: self.card_brand,
+                    exp_month: self.card_exp_month,
+                    exp_year: self.card_exp_year,
+                },
+                address: Address {
+                    city: self.billing_address_city,
+                    country: self.billing_address_country,
+                    postal_code: self.billing_address_postal_code,
+                },
+            },
+            usage: UsageColumns {
+                plan_campaigns_limit: self.plan_campaigns_limit,
+                plan_creators_limit: self.plan_creators_limit,
+                plan_features: serde_json::from_str(&self.plan_features).unwrap_or_default(),
+                usage_reset_date: self.usage_reset_date,
+                usage_anchor: self.usage_anchor,
+                usage_period_start: self.usage_period_start,
+                reset_held: self.reset_held,
+                early_reset_subscription: self.early_reset_subscription,
+            },
+            system: SystemColumns {
+                signup_timestamp: self.signup_timestamp,
+                email_schedule_status: read_schedule(&self.email_schedule_status),
+                last_webhook_event: self.last_webhook_event,
+                last_webhook_timestamp: self.last_webhook_timestamp,
+            },
+        };
+        let stored = StoredUser {
+            user_id: self.user_id,
+            created_at: self.created_at,
+            rows,
+            requested_plan: self.requested_plan,
+            requested_at: self.requested_at,
+        };
+        (self.id, stored)
+    }
+}
+
+/// The application writes into this column too: an entry that is none of ours is left out here, and left alone on write.
+fn read_schedule(text: &str) -> BTreeMap<String, EmailEntry> {
+    let entries: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    entries.into_iter().filter_map(|(key, entry)| Some((key, serde_json::from_value(entry).ok()?))).collect()
+}
+
+/// Locks and reads the rows of those Clerk users who have all five, with the ids of their `users` rows.
+pub(crate) async fn lock(tx: &mut Tx, clerk_ids: &[&str]) -> Result<(HashMap<String, Uuid>, Vec<StoredUser>), StoreError> {
+    let rows: Vec<UserRow> = tx.query_as(LOCK_USERS).bind(clerk_ids).fetch_all(tx.connection()?).await?;
+    let mut ids = HashMap::with_capacity(rows.len());
+    let mut users = Vec::with_capacity(rows.len());
+    for (id, user) in rows.into_iter().map(UserRow::into_stored) {
+        ids.insert(user.user_id.clone(), id);
+        users.push(user);
+    }
+    Ok((ids, users))
+}
+
+/// Makes the rows of new users and returns the ids of their `users` rows.
+pub(crate) async fn insert(tx: &mut Tx, writes: &[&UserWrite], now: DateTime<Utc>) -> Result<(), StoreError> {
+    let query = tx
+        .query_as::<(String, Uuid)>(INSERT_USERS)
+        .bind(writes.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|write| write.user_id.as_str()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|write| write.new.user.email.as_deref()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|write| write.new.user.full_name.as_deref()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|write| write.new.user.deleted_at).collect::<Vec<_>>())
+        .bind(now);
+    let ids: HashMap<String, Uuid> = query.fetch_all(tx.connection()?).await?.into_iter().collect();
+    let writes: Vec<(Uuid, &UserWrite)> =
+        writes.iter().filter_map(|write| Some((*ids.get(&write.user_id)?, *write))).collect();
+    let of = |writes: &[(Uuid, &UserWrite)]| (new_ids(writes), writes.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+
+    let (row_ids, user_ids) = of(&writes);
+    let query = tx.query(INSERT_SUBSCRIPTIONS).bind(row_ids).bind(user_ids);
+    bind_subscription(query, &writes).execute(tx.connection()?).await?;
+    let (row_ids, user_ids) = of(&writes);
+    let query = tx.query(INSERT_BILLING).bind(row_ids).bind(user_ids);
+    bind_billing(query, &writes).execute(tx.connection()?).await?;
+    let (row_ids, user_ids) = of(&writes);
+    let query = tx.query(INSERT_USAGE).bind(row_ids).bind(user_ids);
+    bind_usage(query, &writes).execute(tx.connection()?).await?;
+    let (row_ids, user_ids) = of(&writes);
+    let query = tx
+        .query(INSERT_SYSTEM_DATA)
+        .bind(row_ids)
+        .bind(user_ids)
+        .bind(writes.iter().map(|(_, write)| write.new.system.signup_timestamp).collect::<Vec<_>>())
+        .bind(writes.iter().map(|(_, write)| json_text(&write.new.system.email_schedule_status)).collect::<Vec<_>>())
+        .bind(writes.iter().map(|(_, write)| last_event(write)).collect::<Vec<_>>())
+        .bind(writes.iter().map(|(_, write)| write.new.system.last_webhook_timestamp).collect::<Vec<_>>());
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}
+
+/// Writes the tables that differ, in their fixed order.
+pub(crate) async fn update(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
+    let differing = |differs: fn(&UserWrite) -> bool| -> Vec<(Uuid, &UserWrite)> {
+        writes.iter().copied().filter(|(_, write)| differs(write)).collect()
+    };
+    let users = differing(|write| write.old.user != write.new.user);
+    if !users.is_empty() {
+        update_users(tx, &users).await?;
+    }
+    let subscriptions = differing(|write| write.old.subscription != write.new.subscription);
+    if !subscriptions.is_empty() {
+        let query = tx.query(UPDATE_SUBSCRIPTIONS).bind(user_ids(&subscriptions));
+        bind_subscription(query, &subscriptions).execute(tx.connection()?).await?;
+    }
+    let billing = differing(|write| write.old.billing != write.new.billing);
+    if !billing.is_empty() {
+        let query = tx.query(UPDATE_BILLING).bind(user_ids(&billing));
+        bind_billing(query, &billing).execute(tx.connection()?).await?;
+    }
+    let usage = differing(|write| write.old.usage != write.new.usage || write.usage_reset.is_some());
+    if !usage.is_empty() {
+        update_usage(tx, &usage).await?;
+    }
+    let system = differing(|write| write.old.system != write.new.system);
+    if !system.is_empty() {
+        update_system_data(tx, &system).await?;
+    }
+    Ok(())
+}
+
+/// Runs every update on no rows: what fails here fails for every event.
+pub(crate) async fn probe(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), StoreError> {
+    insert(tx, &[], now).await?;
+    update_users(tx, &[]).await?;
+    let query = tx.query(UPDATE_SUBSCRIPTIONS).bind(user_ids(&[]));
+    bind_subscription(query, &[]).execute(tx.connection()?).await?;
+    let query = tx.query(UPDATE_BILLING).bind(user_ids(&[]));
+    bind_billing(query, &[]).execute(tx.connection()?).await?;
+    update_usage(tx, &[]).await?;
+    update_system_data(tx, &[]).await
+}
+
+type Statement = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+async fn update_users(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
+    let query = tx
+        .query(UPDATE_USERS)
+        .bind(user_ids(writes))
+        .bind(writes.iter().map(|(_, write)| write.new.user.email.as_deref()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|(_, write)| write.new.user.full_name.as_deref()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|(_, write)| write.new.user.deleted_at).collect::<Vec<_>>());
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}
+
+async fn update_usage(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
+    let resets = || writes.iter().map(|(_, write)| write.usage_reset.as_ref());
+    let query = bind_usage(tx.query(UPDATE_USAGE).bind(user_ids(writes)), writes)
+        .bind(resets().map(|reset| reset.map(|r| r.period_start)).collect::<Vec<_>>())
+        .bind(resets().map(|reset| reset.map(|r| r.period_end)).collect::<Vec<_>>())
+        .bind(resets().map(|reset| reset.map_or(0, |r| i32::try_from(r.periods_skipped).unwrap_or(i32::MAX))).collect::<Vec<_>>());
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}
+
+async fn update_system_data(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
+    let schedules: Vec<(String, Option<String>)> = writes.iter().map(|(_, write)| schedule_change(write)).collect();
+    let query = tx
+        .query(UPDATE_SYSTEM_DATA)
+        .bind(user_ids(writes))
+        .bind(writes.iter().map(|(_, write)| write.new.system.signup_timestamp).collect::<Vec<_>>())
+        .bind(writes.iter().map(|(_, write)| last_event(write)).collect::<Vec<_>>())
+        .bind(writes.iter().map(|(_, write)| write.new.system.last_webhook_timestamp).collect::<Vec<_>>())
+        .bind(schedules.iter().map(|(removed, _)| removed.as_str()).collect::<Vec<_>>())
+        .bind(schedules.iter().map(|(_, changed)| changed.as_deref()).collect::<Vec<_>>());
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}
+
+/// The keys to take away and the entries to put, as JSON; `None` for entries when nothing changes.
+fn schedule_change(write: &UserWrite) -> (String, Option<String>) {
+    let (old, new) = (&write.old.system.email_schedule_status, &write.new.system.email_schedule_status);
+    let removed: Vec<&String> = old.keys().filter(|key| !new.contains_key(*key)).collect();
+    let changed: BTreeMap<&String, &EmailEntry> = new.iter().filter(|(key, entry)| old.get(*key) != Some(entry)).collect();
+    if removed.is_empty() && changed.is_empty() {
+        return ("[]".into(), None);
+    }
+    (json_text(&removed).unwrap_or_else(|| "[]".into()), json_text(&changed))
+}
+
+fn bind_subscription(query: Statement, writes: &[(Uuid, &UserWrite)]) -> Statement {
+    let rows: Vec<&SubscriptionColumns> = writes.iter().map(|(_, write)| &write.new.subscription).collect();
+    query
+        .bind(rows.iter().map(|row| row.current_plan.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.intended_plan.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.subscription_status.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.trial_status.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.trial_start_date).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.trial_end_date).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.trial_conversion_date).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.subscription_cancel_date).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.subscription_renewal_date).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.billing_sync_status.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.next_change_at).collect::<Vec<_>>())
+}
+
+fn bind_billing(query: Statement, writes: &[(Uuid, &UserWrite)]) -> Statement {
+    let rows: Vec<&BillingColumns> = writes.iter().map(|(_, write)| &write.new.billing).collect();
+    query
+        .bind(rows.iter().map(|row| row.stripe_customer_id.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.stripe_subscription_id.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.payment_method_id.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.card.last_4.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.card.brand.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.card.exp_month).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.card.exp_year).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.address.city.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.address.country.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.address.postal_code.clone()).collect::<Vec<_>>())
+}
+
+fn bind_usage(query: Statement, writes: &[(Uuid, &UserWrite)]) -> Statement {
+    let rows: Vec<&UsageColumns> = writes.iter().map(|(_, write)| &write.new.usage).collect();
+    query
+        .bind(rows.iter().map(|row| row.plan_campaigns_limit).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.plan_creators_limit).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.plan_features.to_string()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage_reset_date).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage_anchor).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.usage_period_start).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.reset_held).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.early_reset_subscription.clone()).collect::<Vec<_>>())
+}
+
+fn user_ids(writes: &[(Uuid, &UserWrite)]) -> Vec<Uuid> {
+    writes.iter().map(|(id, _)| *id).collect()
+}
+
+fn new_ids(writes: &[(Uuid, &UserWrite)]) -> Vec<Uuid> {
+    writes.iter().map(|_| Uuid::now_v7()).collect()
+}
+
+/// NULL when the column cannot hold it: no event may fail on a column's width.
+fn last_event(write: &UserWrite) -> Option<&str> {
+    write.new.system.last_webhook_event.as_deref().filter(|event| event.chars().count() <= EVENT_TYPE_WIDTH)
+}
