@@ -19,11 +19,11 @@ mod refetch_queue;
 mod users;
 mod users_sql;
 
-pub use apply::record_changes;
+pub use apply::{probe_writes, record_changes};
 pub use error::{ErrorKind, StoreError};
 pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
 pub use ledger::{KnownEvent, LedgerEntry, record_events};
-pub use load::{Concerned, First, load_first, load_second};
+pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
 pub use plans::PlanChange;

@@ -134,13 +134,7 @@ enum Attempt {
     Widen(Missing),
 }
 
-async fn run(
-    store: &Store,
-    mut concerned: Concerned,
-    work: &Work<'_>,
-    rules: &Rules,
-    clock: &Clock,
-) -> Result<Done, BatchError> {
+async fn run(store: &Store, mut concerned: Concerned, work: &Work<'_>, rules: &Rules, clock: &Clock) -> Result<Done, BatchError> {
     for _ in 0..ATTEMPTS {
         let mut tx = store.begin_batch(concerned.locks()).await?;
         match attempt(store, &mut tx, &concerned, work, rules, clock).await {
@@ -206,7 +200,9 @@ async fn attempt(
 
 fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Context<'_>) -> Vec<Applied> {
     match work {
-        Work::Events(events) => fresh.indexes().filter_map(|i| events.get(i)).map(|event| accounts.apply(event, context)).collect(),
+        Work::Events(events) => {
+            fresh.indexes().filter_map(|i| events.get(i)).map(|event| accounts.apply(event, context)).collect()
+        }
         Work::Refused { event, reason } => {
             let effects = accounts.apply_failed(event, context);
             vec![Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects }]

@@ -234,10 +234,8 @@ pub(crate) async fn upsert(tx: &mut Tx, objects: &[StoredObject]) -> Result<(), 
             })
         })
         .collect();
-    let contenders: Vec<Option<String>> = objects
-        .iter()
-        .map(|object| if object.contenders.is_empty() { None } else { json_text(&object.contenders) })
-        .collect();
+    let contenders: Vec<Option<String>> =
+        objects.iter().map(|object| if object.contenders.is_empty() { None } else { json_text(&object.contenders) }).collect();
     let query = tx
         .query(UPSERT_OBJECTS)
         .bind(objects.iter().map(|object| object.key.provider.as_str()).collect::<Vec<_>>())

@@ -83,7 +83,8 @@ async fn load_related(tx: &mut Tx, concerned: &Concerned, first: &mut First) -> 
     }
     let mut rows = owners::load_related(tx, &named, &clocks).await?;
     if concerned.link_by_verified_email {
-        first.emails = rows.iter().flat_map(|owner| owner.emails.iter().cloned()).chain(concerned.emails.iter().cloned()).collect();
+        first.emails =
+            rows.iter().flat_map(|owner| owner.emails.iter().cloned()).chain(concerned.emails.iter().cloned()).collect();
         let emails: Vec<&str> = first.emails.iter().map(String::as_str).collect();
         rows.extend(owners::load_by_email(tx, &emails).await?);
     }

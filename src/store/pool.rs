@@ -1,5 +1,6 @@
 //! Connections and transactions. Everything happens inside a [`Tx`]: behind a transaction pooler nothing else is safe.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,9 +11,16 @@ use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, PgPool, Postgres, p
 
 use crate::domain::billing::plan::Catalog;
 use crate::store::error::{ErrorKind, StoreError};
+use crate::store::locks::LockSet;
 
 /// The least major version of Postgres: views with `security_invoker`.
 const MINIMUM_VERSION: i32 = 150_000;
+
+/// A batch's reads and writes go by index, whatever the statistics say: a fresh database has none, and a plan made for an
+/// empty table would scan a full one. So plans are made once per connection and never depend on the tables' size.
+const BEGIN_BATCH: &str = "begin isolation level read committed; set local lock_timeout = '200ms'; \
+    set local statement_timeout = '10s'; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
+    set local enable_hashjoin = off; set local enable_mergejoin = off; set local jit = off";
 
 statements! {
     /// Of every table that we write: whether row-level security would hide its rows from our own role.
@@ -104,8 +112,7 @@ impl Store {
             .max_lifetime(Duration::from_secs(1800))
             .idle_timeout(Duration::from_secs(600))
             .connect_lazy_with(options);
-        let inner =
-            Inner { pool, pooler: settings.pooler, max_connections, migration_options, catalog: Mutex::new(None) };
+        let inner = Inner { pool, pooler: settings.pooler, max_connections, migration_options, catalog: Mutex::new(None) };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -148,6 +155,11 @@ impl Store {
     /// Begins a transaction for a read or a small write.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         self.begin_with("begin; set local statement_timeout = '10s'; set local lock_timeout = '2s'").await
+    }
+
+    /// Begins the transaction of a batch and takes its first locks, in one round trip.
+    pub async fn begin_batch(&self, locks: &LockSet) -> Result<Tx, StoreError> {
+        self.begin_with(&format!("{BEGIN_BATCH}; {}", locks.first_sql())).await
     }
 
     /// Begins a transaction with several statements in one round trip.
@@ -218,15 +230,23 @@ impl Tx {
 
     /// What statements are run on.
     pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
-        self.connection
-            .as_deref_mut()
-            .ok_or_else(|| StoreError::new(ErrorKind::ConnectionLost, "the transaction has ended"))
+        self.connection.as_deref_mut().ok_or_else(|| StoreError::new(ErrorKind::ConnectionLost, "the transaction has ended"))
     }
 
     /// Runs statements without parameters or rows, all in one round trip. The text must not hold anybody's data.
     pub(crate) async fn execute_raw(&mut self, sql: String) -> Result<(), StoreError> {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.connection()?).await?;
         Ok(())
+    }
+
+    /// Takes the locks of Clerk users: the last ones of a batch.
+    pub async fn lock_clerk_users(&mut self, clerk_ids: &BTreeSet<String>) -> Result<(), StoreError> {
+        let mut locks = LockSet::default();
+        for clerk_id in clerk_ids {
+            locks.add_clerk_id(clerk_id);
+        }
+        let sql = locks.second_sql();
+        if sql.is_empty() { Ok(()) } else { self.execute_raw(sql).await }
     }
 
     /// Makes it last. An error with [`ErrorKind::ConnectionLost`] leaves open whether it did.

@@ -159,8 +159,7 @@ pub(crate) async fn insert(tx: &mut Tx, writes: &[&UserWrite], now: DateTime<Utc
         .bind(writes.iter().map(|write| write.new.user.deleted_at).collect::<Vec<_>>())
         .bind(now);
     let ids: HashMap<String, Uuid> = query.fetch_all(tx.connection()?).await?.into_iter().collect();
-    let writes: Vec<(Uuid, &UserWrite)> =
-        writes.iter().filter_map(|write| Some((*ids.get(&write.user_id)?, *write))).collect();
+    let writes: Vec<(Uuid, &UserWrite)> = writes.iter().filter_map(|write| Some((*ids.get(&write.user_id)?, *write))).collect();
     let of = |writes: &[(Uuid, &UserWrite)]| (new_ids(writes), writes.iter().map(|(id, _)| *id).collect::<Vec<_>>());
 
     let (row_ids, user_ids) = of(&writes);
@@ -245,7 +244,9 @@ async fn update_usage(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), 
     let query = bind_usage(tx.query(UPDATE_USAGE).bind(user_ids(writes)), writes)
         .bind(resets().map(|reset| reset.map(|r| r.period_start)).collect::<Vec<_>>())
         .bind(resets().map(|reset| reset.map(|r| r.period_end)).collect::<Vec<_>>())
-        .bind(resets().map(|reset| reset.map_or(0, |r| i32::try_from(r.periods_skipped).unwrap_or(i32::MAX))).collect::<Vec<_>>());
+        .bind(
+            resets().map(|reset| reset.map_or(0, |r| i32::try_from(r.periods_skipped).unwrap_or(i32::MAX))).collect::<Vec<_>>(),
+        );
     query.execute(tx.connection()?).await?;
     Ok(())
 }

@@ -42,7 +42,7 @@ impl Transactions for Database {
     }
 
     async fn commit_failed(&self, event: &Event, reason: &str) -> Result<Receipt, BatchError> {
-        transaction::commit_failed(&self.store, event, reason, &self.clock).await
+        transaction::commit_failed(&self.store, event, reason, &self.rules, &self.clock).await
     }
 
     async fn probe(&self) -> Result<(), BatchError> {

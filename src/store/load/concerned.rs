@@ -142,7 +142,7 @@ impl Concerned {
     fn add_fact(&mut self, snapshot: &Snapshot, fact: &Fact) {
         self.clerk_ids.extend(named_user(fact).map(str::to_owned));
         self.references.extend(references(fact).map(str::to_owned));
-        for clock in test_clock(fact) {
+        if let Some(clock) = test_clock(fact) {
             // Whoever begins to live by a clock and whoever moves it have to see each other.
             self.locks.add_object(clock);
         }

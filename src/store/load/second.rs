@@ -39,11 +39,8 @@ pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -
         if !others.is_empty() {
             found.extend(facts::load_of_customers(tx, &others, &concerned.object_ids()).await?);
         }
-        let late = if concerned.late_lookups.is_empty() {
-            Vec::new()
-        } else {
-            facts::load_by_key(tx, &concerned.late_lookups).await?
-        };
+        let late =
+            if concerned.late_lookups.is_empty() { Vec::new() } else { facts::load_by_key(tx, &concerned.late_lookups).await? };
         (user_ids, stored_users) = users::lock(tx, &clerk_ids).await?;
         // Those with the object itself first: they are kept.
         first.keep_objects(late);
@@ -106,9 +103,12 @@ async fn load_summaries(
     objects: &BTreeMap<ObjectKey, StoredObject>,
 ) -> Result<Vec<InvoiceSummary>, StoreError> {
     let mut trials: BTreeSet<TrialEnd> = concerned.trials.clone();
-    trials.extend(objects.values().filter(|object| object.key.account.is_empty()).filter_map(|object| {
-        trial_end(object.owner_id.as_deref(), &object.key.object_id, object.fact.as_deref()?)
-    }));
+    trials.extend(
+        objects
+            .values()
+            .filter(|object| object.key.account.is_empty())
+            .filter_map(|object| trial_end(object.owner_id.as_deref(), &object.key.object_id, object.fact.as_deref()?)),
+    );
     if trials.is_empty() {
         return Ok(Vec::new());
     }
