@@ -12,6 +12,7 @@ use billsync::domain::billing::accounts::{Accounts, Context};
 use billsync::domain::billing::facts::Fact;
 use billsync::domain::billing::rows::{Rows, UsageColumns};
 use billsync::domain::event::{Event, ObjectKey};
+use billsync::domain::rules::Rules;
 use chrono::{DateTime, Utc};
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
@@ -40,6 +41,30 @@ fn every_order_of_a_story_ends_in_the_same_rows() {
 #[ignore = "takes minutes: run it with --release"]
 fn every_order_of_a_story_ends_in_the_same_rows_in_full() {
     assert_convergence(usize::MAX);
+}
+
+#[test]
+fn all_stories_at_once_end_in_their_rows() {
+    let (plans, rules) = (catalog(None), Rules::default());
+    let mut journeys = load_all();
+    journeys.retain(Journey::is_told_by_default_rules);
+    let mut events: Vec<Event> = journeys.iter().flat_map(|journey| journey.events(Dialect::Newest)).collect();
+    let (mut rng, mut memory) = (Rng::with_seed(3), Memory::new(Vec::new()));
+    rng.shuffle(&mut events);
+    for batch in events.chunks(64) {
+        let context = Context { catalog: &plans, rules: &rules, now: batch[0].occurred_at };
+        memory.commit(&batch.iter().collect::<Vec<_>>(), context);
+    }
+    let mut accounts = memory.into_accounts();
+    let mut lines = Vec::new();
+    for journey in &journeys {
+        for (user_id, expected) in &journey.expected.users {
+            accounts.reproject(user_id, Context { catalog: &plans, rules: &rules, now: journey.expected.now });
+            let actual = accounts.rows(user_id).map(|rows| tables(rows, Emails::Active)).unwrap_or_default();
+            compare(&format!("{} {user_id}", journey.name), expected, &actual, &mut lines);
+        }
+    }
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
 #[test]

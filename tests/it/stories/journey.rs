@@ -170,6 +170,14 @@ impl Journey {
         }
     }
 
+    /// Whether no setting, operator or import has a part in the story.
+    pub fn is_told_by_default_rules(&self) -> bool {
+        let expected = &self.expected;
+        let changes = &expected.rules;
+        let changed = changes.livemode.is_some() || changes.link_by_payment_link || changes.link_by_verified_email;
+        !changed && expected.operator_links.is_empty() && expected.imports.is_empty()
+    }
+
     /// What the operator has said before the story begins.
     pub fn operator_links(&self) -> Vec<OperatorLink> {
         let link = |link: &ExpectedOperatorLink| OperatorLink {
