@@ -11,3 +11,4 @@ mod http;
 mod signatures;
 mod stories;
 mod support;
+mod webhooks;
