@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod batch;
 mod committer;
 mod convergence;
 mod decoding;
 mod embedded;
 mod http;
+mod schema;
 mod signatures;
 mod stories;
 mod support;
