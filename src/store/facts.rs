@@ -114,6 +114,9 @@ pub(crate) struct TrialEnd {
     pub since: DateTime<Utc>,
 }
 
+/// Customer, subscription, since, earliest payment.
+type SummaryRow = (String, String, DateTime<Utc>, Option<DateTime<Utc>>);
+
 #[derive(Debug, FromRow)]
 pub(crate) struct ObjectRow {
     provider: String,
@@ -212,7 +215,7 @@ pub(crate) async fn summarise_invoices(
     let subscriptions: Vec<&str> = trials.iter().map(|trial| trial.subscription.as_str()).collect();
     let since: Vec<DateTime<Utc>> = trials.iter().map(|trial| trial.since).collect();
     let query = tx.query_as(SUMMARISE_INVOICES).bind(customers).bind(subscriptions).bind(since).bind(loaded);
-    let rows: Vec<(String, String, DateTime<Utc>, Option<DateTime<Utc>>)> = query.fetch_all(tx.connection()?).await?;
+    let rows: Vec<SummaryRow> = query.fetch_all(tx.connection()?).await?;
     let summaries = rows.into_iter().map(|(customer_id, subscription, since, converted_at)| InvoiceSummary {
         customer_id,
         subscription,

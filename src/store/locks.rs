@@ -96,9 +96,9 @@ mod tests {
         for id in ["cus_b", "cus_a", "sub_1", "cus_a"] {
             locks.add_object(id);
         }
-        let mut hashes = vec![hash32("cus_a"), hash32("cus_b"), hash32("sub_1")];
+        let mut hashes = [hash32("cus_a"), hash32("cus_b"), hash32("sub_1")];
         hashes.sort_unstable();
-        let list = hashes.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+        let list = hashes.map(|hash| hash.to_string()).join(",");
         assert!(locks.first_sql().contains(&format!("'{{{list}}}'")), "{}", locks.first_sql());
     }
 

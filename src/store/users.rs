@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::FromRow;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::domain::billing::facts::{Address, Card};
 use crate::domain::billing::rows::{
@@ -148,11 +148,11 @@ pub(crate) async fn lock(tx: &mut Tx, clerk_ids: &[&str]) -> Result<(HashMap<Str
     Ok((ids, users))
 }
 
-/// Makes the rows of new users and returns the ids of their `users` rows.
+/// Makes the rows of new users.
 pub(crate) async fn insert(tx: &mut Tx, writes: &[&UserWrite], now: DateTime<Utc>) -> Result<(), StoreError> {
     let query = tx
         .query_as::<(String, Uuid)>(INSERT_USERS)
-        .bind(writes.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|_| new_id(now)).collect::<Vec<_>>())
         .bind(writes.iter().map(|write| write.user_id.as_str()).collect::<Vec<_>>())
         .bind(writes.iter().map(|write| write.new.user.email.as_deref()).collect::<Vec<_>>())
         .bind(writes.iter().map(|write| write.new.user.full_name.as_deref()).collect::<Vec<_>>())
@@ -160,22 +160,22 @@ pub(crate) async fn insert(tx: &mut Tx, writes: &[&UserWrite], now: DateTime<Utc
         .bind(now);
     let ids: HashMap<String, Uuid> = query.fetch_all(tx.connection()?).await?.into_iter().collect();
     let writes: Vec<(Uuid, &UserWrite)> = writes.iter().filter_map(|write| Some((*ids.get(&write.user_id)?, *write))).collect();
-    let of = |writes: &[(Uuid, &UserWrite)]| (new_ids(writes), writes.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    let of = |writes: &[(Uuid, &UserWrite)]| (writes.iter().map(|_| new_id(now)).collect::<Vec<_>>(), user_ids(writes));
 
-    let (row_ids, user_ids) = of(&writes);
-    let query = tx.query(INSERT_SUBSCRIPTIONS).bind(row_ids).bind(user_ids);
+    let (row_ids, owners) = of(&writes);
+    let query = tx.query(INSERT_SUBSCRIPTIONS).bind(row_ids).bind(owners);
     bind_subscription(query, &writes).execute(tx.connection()?).await?;
-    let (row_ids, user_ids) = of(&writes);
-    let query = tx.query(INSERT_BILLING).bind(row_ids).bind(user_ids);
+    let (row_ids, owners) = of(&writes);
+    let query = tx.query(INSERT_BILLING).bind(row_ids).bind(owners);
     bind_billing(query, &writes).execute(tx.connection()?).await?;
-    let (row_ids, user_ids) = of(&writes);
-    let query = tx.query(INSERT_USAGE).bind(row_ids).bind(user_ids);
+    let (row_ids, owners) = of(&writes);
+    let query = tx.query(INSERT_USAGE).bind(row_ids).bind(owners);
     bind_usage(query, &writes).execute(tx.connection()?).await?;
-    let (row_ids, user_ids) = of(&writes);
+    let (row_ids, owners) = of(&writes);
     let query = tx
         .query(INSERT_SYSTEM_DATA)
         .bind(row_ids)
-        .bind(user_ids)
+        .bind(owners)
         .bind(writes.iter().map(|(_, write)| write.new.system.signup_timestamp).collect::<Vec<_>>())
         .bind(writes.iter().map(|(_, write)| json_text(&write.new.system.email_schedule_status)).collect::<Vec<_>>())
         .bind(writes.iter().map(|(_, write)| last_event(write)).collect::<Vec<_>>())
@@ -324,8 +324,10 @@ fn user_ids(writes: &[(Uuid, &UserWrite)]) -> Vec<Uuid> {
     writes.iter().map(|(id, _)| *id).collect()
 }
 
-fn new_ids(writes: &[(Uuid, &UserWrite)]) -> Vec<Uuid> {
-    writes.iter().map(|_| Uuid::now_v7()).collect()
+/// A UUIDv7 of that instant.
+fn new_id(now: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
 }
 
 /// NULL when the column cannot hold it: no event may fail on a column's width.
