@@ -40,6 +40,8 @@ struct Node {
     kind: Kind,
     /// Whether a string has escapes.
     escaped: bool,
+    /// Of a key: [`text::fingerprint`] of its name, so that looking for a name reads no text but that of its bearer.
+    fingerprint: u16,
 }
 
 /// What keeps a text from being stored or read as it stands.
@@ -87,9 +89,16 @@ impl<'a> Document<'a> {
         self.depth
     }
 
-    /// Every member of every object, outermost first, as (key, value).
-    pub fn all_members(&self) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
-        let keys = self.nodes.iter().enumerate().filter(|(_, node)| node.kind == Kind::Key);
-        keys.map(|(index, _)| (Value::new(self, index), Value::new(self, index + 1)))
+    /// Every member with one of these names, of any object at any depth, as (key, value).
+    #[inline]
+    pub fn find_all<const N: usize>(&self, names: [&'static str; N]) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
+        let fingerprints = names.map(|name| text::fingerprint(name.as_bytes()));
+        let is_candidate = move |node: &Node| node.kind == Kind::Key && fingerprints.contains(&node.fingerprint);
+        let candidates = self.nodes.iter().enumerate().filter(move |(_, node)| is_candidate(node));
+        let members = candidates.map(|(index, _)| (Value::new(self, index), Value::new(self, index + 1)));
+        members.filter(move |(key, _)| names.iter().any(|name| key.says(name)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use self::object::{Object, Reading};
 use crate::domain::event::{Content, Event, Payload, Provider, Source};
 use crate::domain::json_text::{Document, MAX_DEPTH};
 use crate::domain::rules::Rules;
@@ -37,9 +38,10 @@ pub fn decode_event(body: &VerifiedBody, source: Source, rules: &Rules) -> Resul
     let text = std::str::from_utf8(body.bytes()).map_err(|_| MalformedEvent("not UTF-8".into()))?;
     let document = Document::parse(text).map_err(|error| MalformedEvent(error.to_string()))?;
     let envelope = envelope::read(document.root())?;
-    let edits = redaction::edits(&document, &envelope);
+    let object = Object::read(envelope.object);
+    let edits = redaction::edits(&document, &object, envelope.previous_attributes);
     let (payload, fits_jsonb) = document.rewrite(&edits);
-    let names = object::names(&envelope, rules);
+    let names = object::names(&object, envelope.previous_attributes, rules);
     let content = if envelope.is_thin {
         ignored("thin event")
     } else if !rules.livemode.accepts(envelope.livemode) {
@@ -47,7 +49,14 @@ pub fn decode_event(body: &VerifiedBody, source: Source, rules: &Rules) -> Resul
     } else if document.depth() > MAX_DEPTH {
         Content::Unreadable { reason: format!("nested deeper than {MAX_DEPTH}") }
     } else {
-        object::content(&object::Reading { document: &document, edits: &edits, envelope: &envelope, names: &names, rules })
+        object::content(&Reading {
+            document: &document,
+            edits: &edits,
+            envelope: &envelope,
+            object: &object,
+            names: &names,
+            rules,
+        })
     };
     Ok(Event {
         provider: Provider::Stripe,

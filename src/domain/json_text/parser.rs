@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use super::{Document, Flaw, FlawKind, Kind, Node, text};
+use super::text::{self, fingerprint, unescape};
+use super::{Document, Flaw, FlawKind, Kind, Node};
 
 /// Where the text stops being JSON. Says nothing of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -17,12 +18,14 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, SyntaxError> {
     }
     // A provider's event has one value or key for every eight to twelve bytes.
     let nodes = Vec::with_capacity(text.len() / 8 + 8);
-    let mut parser = Parser { bytes: text.as_bytes(), at: 0, nodes, open: Vec::with_capacity(16), flaws: Vec::new(), depth: 0 };
+    let mut parser =
+        Parser { text, bytes: text.as_bytes(), at: 0, nodes, open: Vec::with_capacity(16), flaws: Vec::new(), depth: 0 };
     parser.document()?;
     Ok(Document { text, nodes: parser.nodes, flaws: parser.flaws, depth: parser.depth })
 }
 
 struct Parser<'a> {
+    text: &'a str,
     bytes: &'a [u8],
     at: usize,
     nodes: Vec<Node>,
@@ -62,7 +65,7 @@ impl Parser<'_> {
     #[inline]
     fn push(&mut self, start: usize, kind: Kind, escaped: bool) {
         let next = self.nodes.len() as u32 + 1;
-        self.nodes.push(Node { start: start as u32, end: self.at as u32, next, kind, escaped });
+        self.nodes.push(Node { start: start as u32, end: self.at as u32, next, kind, escaped, fingerprint: 0 });
     }
 
     /// Reads a scalar, an empty container, or the opening of a container with its first key: then a value has to follow
@@ -137,7 +140,16 @@ impl Parser<'_> {
         if self.peek() != Some(b'"') {
             return self.fail();
         }
+        let start = self.at + 1;
         self.string(Kind::Key)?;
+        let name = start..self.at - 1;
+        if let Some(node) = self.nodes.last_mut() {
+            node.fingerprint = if node.escaped {
+                fingerprint(unescape(self.text.get(name).unwrap_or_default()).as_bytes())
+            } else {
+                fingerprint(self.bytes.get(name).unwrap_or_default())
+            };
+        }
         self.skip_white_space();
         if self.peek() != Some(b':') {
             return self.fail();
@@ -241,8 +253,8 @@ impl Parser<'_> {
         if whole as i64 + exponent > 131_072 || fraction as i64 - exponent > 16_383 {
             return self.flaw(start, FlawKind::BeyondNumeric);
         }
-        let text = self.bytes.get(start..self.at).and_then(|bytes| std::str::from_utf8(bytes).ok());
-        if !text.and_then(|text| text.parse::<f64>().ok()).is_some_and(f64::is_finite) {
+        let number = self.text.get(start..self.at).and_then(|text| text.parse::<f64>().ok());
+        if !number.is_some_and(f64::is_finite) {
             self.flaw(start, FlawKind::BeyondDouble);
         }
     }

@@ -17,6 +17,14 @@ pub(super) struct Escape {
     pub meaning: Meaning,
 }
 
+/// Tells most names apart: length, first, middle and last byte. Equal names have equal ones.
+#[inline]
+pub(super) fn fingerprint(name: &[u8]) -> u16 {
+    let (Some(first), Some(middle), Some(last)) = (name.first(), name.get(name.len() / 2), name.last()) else { return 0 };
+    let mix = first.wrapping_mul(31) ^ middle.wrapping_mul(7) ^ last;
+    u16::from_le_bytes([mix, name.len() as u8])
+}
+
 const ONES: u64 = u64::MAX / 255;
 const HIGH_BITS: u64 = ONES * 0x80;
 

@@ -12,7 +12,7 @@ pub struct Value<'a> {
     index: usize,
 }
 
-const NOTHING: Node = Node { start: 0, end: 0, next: u32::MAX, kind: Kind::Null, escaped: false };
+const NOTHING: Node = Node { start: 0, end: 0, next: u32::MAX, kind: Kind::Null, escaped: false, fingerprint: 0 };
 
 impl<'a> Value<'a> {
     pub(super) fn new(document: &'a Document<'a>, index: usize) -> Value<'a> {
@@ -112,12 +112,16 @@ impl<'a> Value<'a> {
     /// The members of these names, in one pass. As in jsonb, the last of several wins; null is the same as absent.
     #[inline]
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Value<'a>>; N] {
+        let fingerprints = names.map(|name| text::fingerprint(name.as_bytes()));
         let mut picked = [None; N];
         for (key, value) in self.members() {
+            let fingerprint = key.node().fingerprint;
+            if !fingerprints.contains(&fingerprint) {
+                continue;
+            }
             for (slot, name) in picked.iter_mut().zip(names) {
                 if key.says(name) {
                     *slot = Some(value).filter(|value| value.kind() != Kind::Null);
-                    break;
                 }
             }
         }

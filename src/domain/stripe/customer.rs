@@ -1,18 +1,16 @@
 //! Stripe `customer`.
 
-use super::metadata::clerk_user_id;
 use crate::domain::billing::facts::{Address, Customer};
 use crate::domain::json_text::Value;
-use crate::domain::rules::Rules;
 
 /// Reads a customer; nothing of it is required.
-pub(super) fn read(customer: Value<'_>, rules: &Rules) -> Customer {
-    let names = ["created", "email", "metadata", "invoice_settings", "default_source", "address", "test_clock"];
-    let [created, email, metadata, invoice_settings, default_source, address, test_clock] = customer.pick(names);
+pub(super) fn read(customer: Value<'_>, clerk_user_id: Option<String>) -> Customer {
+    let names = ["created", "email", "invoice_settings", "default_source", "address", "test_clock"];
+    let [created, email, invoice_settings, default_source, address, test_clock] = customer.pick(names);
     Customer {
         created: created.and_then(Value::as_seconds),
         email: email.and_then(Value::as_str).filter(|email| !email.is_empty()).map(|email| email.to_lowercase()),
-        clerk_user_id: clerk_user_id(metadata, rules),
+        clerk_user_id,
         default_payment_method: invoice_settings
             .and_then(|settings| settings.get("default_payment_method"))
             .and_then(Value::as_reference),

@@ -4,38 +4,56 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::metadata::clerk_user_id;
+use super::metadata;
 use crate::domain::billing::facts::Invoice;
 use crate::domain::json_text::{Kind, Unreadable, Value};
 use crate::domain::rules::Rules;
 
-/// Reads an invoice. Required: status or paid.
-pub(super) fn read(invoice: Value<'_>, customer: Option<String>, rules: &Rules) -> Result<Invoice, Unreadable> {
-    let names = ["created", "status_transitions", "attempt_count", "lines", "subscription", "parent", "metadata"];
-    let [created, transitions, attempt_count, lines, subscription, parent, metadata] = invoice.pick(names);
+#[rustfmt::skip]
+const NAMES: [&str; 11] = [
+    "created", "status_transitions", "attempt_count", "lines", "subscription", "parent", "subscription_details",
+    "status", "paid", "forgiven", "closed",
+];
+
+/// Reads an invoice. Required: status or paid. `clerk_user_id` is that of its own metadata.
+pub(super) fn read(
+    invoice: Value<'_>,
+    customer: Option<String>,
+    clerk_user_id: Option<String>,
+    rules: &Rules,
+) -> Result<Invoice, Unreadable> {
+    #[rustfmt::skip]
+    let [
+        created, transitions, attempt_count, lines, subscription, parent, details, status, paid, forgiven, closed
+    ] = invoice.pick(NAMES);
     let parent_details = parent.and_then(|parent| parent.get("subscription_details"));
     let parent_subscription = parent_details.and_then(|details| details.get("subscription"));
     let subscription = [subscription, parent_subscription].into_iter().flatten().find_map(Value::as_reference);
     let [finalized_at, paid_at] = transitions.map(|times| times.pick(["finalized_at", "paid_at"])).unwrap_or_default();
-    let all_metadata = [metadata, invoice.get("subscription_details").and_then(|details| details.get("metadata")), {
-        parent_details.and_then(|details| details.get("metadata"))
-    }];
+    let details = [details, parent_details].into_iter().flatten();
     Ok(Invoice {
         customer,
-        status: read_status(invoice)?,
+        status: read_status(status, paid, forgiven, closed)?,
         created: created.and_then(Value::as_seconds),
         finalized_at: finalized_at.and_then(Value::as_seconds),
         paid_at: paid_at.and_then(Value::as_seconds),
         attempt_count: attempt_count.and_then(Value::as_i64).unwrap_or_default(),
         line_starts: read_line_starts(lines, subscription.as_deref()),
         subscription,
-        clerk_user_id: all_metadata.into_iter().find_map(|metadata| clerk_user_id(metadata, rules)),
+        clerk_user_id: clerk_user_id.or_else(|| {
+            let mut metadata = details.map(|details| details.get("metadata"));
+            metadata.find_map(|metadata| metadata::clerk_user_id(metadata, rules))
+        }),
     })
 }
 
 /// The status, wherever there is one. Before there were statuses, booleans told the same.
-fn read_status(invoice: Value<'_>) -> Result<String, Unreadable> {
-    let [status, paid, forgiven, closed] = invoice.pick(["status", "paid", "forgiven", "closed"]);
+fn read_status(
+    status: Option<Value<'_>>,
+    paid: Option<Value<'_>>,
+    forgiven: Option<Value<'_>>,
+    closed: Option<Value<'_>>,
+) -> Result<String, Unreadable> {
     if let Some(status) = status.and_then(Value::as_text) {
         return Ok(status);
     }

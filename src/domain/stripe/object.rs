@@ -10,6 +10,41 @@ use crate::domain::event::{Content, ObjectKey, Provider, Snapshot, TypeRank};
 use crate::domain::json_text::{Document, Edits, Unreadable, Value, required_id, required_text};
 use crate::domain::rules::Rules;
 
+/// The members of an object that matter whatever it is, found once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Object<'a> {
+    /// The object itself; `None` when it is missing or something else.
+    pub value: Option<Value<'a>>,
+    pub id: Option<Value<'a>>,
+    pub object_type: Option<Value<'a>>,
+    pub livemode: Option<Value<'a>>,
+    deleted: Option<Value<'a>>,
+    customer: Option<Value<'a>>,
+    customer_account: Option<Value<'a>>,
+    metadata: Option<Value<'a>>,
+    client_reference_id: Option<Value<'a>>,
+}
+
+impl<'a> Object<'a> {
+    /// Finds the members.
+    pub fn read(value: Option<Value<'a>>) -> Object<'a> {
+        let Some(value) = value.filter(|value| value.is_object()) else { return Object::default() };
+        let names = ["id", "object", "livemode", "deleted", "customer", "customer_account", "metadata", "client_reference_id"];
+        let [id, object_type, livemode, deleted, customer, customer_account, metadata, client_reference_id] = value.pick(names);
+        let value = Some(value);
+        Object { value, id, object_type, livemode, deleted, customer, customer_account, metadata, client_reference_id }
+    }
+
+    /// `customer`, else `customer_account`.
+    fn customer(&self) -> Option<String> {
+        [self.customer, self.customer_account].into_iter().flatten().find_map(Value::as_reference)
+    }
+
+    fn is(&self, object_type: &str) -> bool {
+        self.object_type.is_some_and(|own| own.says(object_type))
+    }
+}
+
 /// The ids that an event names, as far as it can be read.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -25,31 +60,30 @@ pub(super) struct Reading<'a> {
     pub document: &'a Document<'a>,
     pub edits: &'a Edits,
     pub envelope: &'a Envelope<'a>,
+    pub object: &'a Object<'a>,
     pub names: &'a Names,
     pub rules: &'a Rules,
 }
 
 /// Reads the names from the object and its previous attributes.
-pub(super) fn names(envelope: &Envelope<'_>, rules: &Rules) -> Names {
-    let Some(object) = envelope.object else { return Names::default() };
-    let fields = ["id", "object", "customer", "customer_account", "metadata", "client_reference_id"];
-    let [id, object_type, customer, customer_account, metadata, client_reference_id] = object.pick(fields);
-    let previous = envelope.previous_attributes.map(|previous| previous.pick(["customer", "customer_account", "metadata"]));
-    let [previous_customer, previous_account, previous_metadata] = previous.unwrap_or_default();
-    let object_id = id.and_then(Value::as_id);
-    let own = object_id.clone().filter(|_| object_type.is_some_and(|object_type| object_type.says("customer")));
-    let references = [customer, customer_account, previous_customer, previous_account];
-    let references = references.into_iter().map(|reference| reference.and_then(Value::as_reference));
+pub(super) fn names(object: &Object<'_>, previous_attributes: Option<Value<'_>>, rules: &Rules) -> Names {
+    let fields = ["customer", "customer_account", "metadata"];
+    let previous = previous_attributes.map(|previous| previous.pick(fields)).unwrap_or_default();
+    let [previous_customer, previous_account, previous_metadata] = previous;
+    let object_id = object.id.and_then(Value::as_id);
+    let own = object_id.clone().filter(|_| object.is("customer"));
+    let references = [object.customer, object.customer_account, previous_customer, previous_account];
+    let references = references.into_iter().flatten().filter_map(Value::as_reference);
     let mut names = Names { object_id, ..Names::default() };
-    for id in std::iter::once(own).chain(references).flatten() {
+    for id in own.into_iter().chain(references) {
         if !names.customer_ids.contains(&id) {
             names.customer_ids.push(id);
         }
     }
     names.owner_id = names.customer_ids.first().cloned();
-    let reference = client_reference_id.filter(|_| object_type.is_some_and(|kind| kind.says("checkout.session")));
-    let users = [reference.and_then(Value::as_id), clerk_user_id(metadata, rules), clerk_user_id(previous_metadata, rules)];
-    for id in users.into_iter().flatten() {
+    let reference = object.client_reference_id.filter(|_| object.is("checkout.session"));
+    let metadata = [object.metadata, previous_metadata].map(|metadata| clerk_user_id(metadata, rules));
+    for id in reference.and_then(Value::as_id).into_iter().chain(metadata.into_iter().flatten()) {
         if !names.clerk_user_ids.contains(&id) {
             names.clerk_user_ids.push(id);
         }
@@ -96,25 +130,23 @@ pub(super) fn content(reading: &Reading<'_>) -> Content {
 }
 
 fn read_content(reading: &Reading<'_>) -> Result<Content, Unreadable> {
-    let envelope = reading.envelope;
-    let object = envelope.object.filter(|object| object.is_object());
-    let Some(object) = object else { return Ok(Content::Unreadable { reason: "data.object: not an object".to_owned() }) };
-    let [id, object_type, deleted] = object.pick(["id", "object", "deleted"]);
-    let object_type = required_text(object_type, "object")?;
+    let (envelope, object) = (reading.envelope, reading.object);
+    let Some(value) = object.value else { return Ok(Content::Unreadable { reason: "data.object: not an object".to_owned() }) };
+    let object_type = required_text(object.object_type, "object")?;
     // An invoice to come has no id, or one that no invoice will ever have.
     if envelope.event_type == "invoice.upcoming" {
         return Ok(ignored("an invoice to come"));
     }
     let known = Known::find(&object_type);
-    let id = match (required_id(id, "id"), known) {
+    let id = match (required_id(object.id, "id"), known) {
         (Ok(id), _) => id,
         (Err(error), Some(_)) => return Err(error),
         (Err(_), None) => return Ok(ignored("object without id")),
     };
-    let is_deleted = deleted.and_then(Value::as_bool) == Some(true);
-    let is_stub = is_deleted && is_stub(object);
+    let is_deleted = object.deleted.and_then(Value::as_bool) == Some(true);
+    let is_stub = is_deleted && is_stub(value);
     let is_ours = envelope.account.is_empty();
-    let fact = known.filter(|_| is_ours && !is_stub).map(|known| read_fact(known, object, reading)).transpose()?;
+    let fact = known.filter(|_| is_ours && !is_stub).map(|known| read_fact(known, value, reading)).transpose()?;
     let snapshot = Snapshot {
         key: ObjectKey { provider: Provider::Stripe, account: envelope.account.clone(), object_id: id },
         object_type,
@@ -126,7 +158,7 @@ fn read_content(reading: &Reading<'_>) -> Result<Content, Unreadable> {
         from_read: envelope.from_read,
         owner_id: reading.names.owner_id.clone(),
         deletion: is_deleted || envelope.event_type.ends_with(".deleted"),
-        object: (!is_stub).then(|| Arc::from(reading.document.rewrite_value(object, reading.edits).as_ref())),
+        object: (!is_stub).then(|| Arc::from(reading.document.rewrite_value(value, reading.edits).as_ref())),
         previous_attributes: envelope.previous_attributes.and_then(|previous| {
             serde_json::from_str(&reading.document.rewrite_value(previous, reading.edits)).ok().map(Arc::new)
         }),
@@ -159,25 +191,24 @@ pub(in crate::domain) fn type_rank(event_type: &str) -> TypeRank {
     }
 }
 
-fn read_fact(known: Known, object: Value<'_>, reading: &Reading<'_>) -> Result<Fact, Unreadable> {
-    let rules = reading.rules;
-    let [customer, customer_account] = object.pick(["customer", "customer_account"]);
-    let customer = [customer, customer_account].into_iter().flatten().find_map(Value::as_reference);
+fn read_fact(known: Known, value: Value<'_>, reading: &Reading<'_>) -> Result<Fact, Unreadable> {
+    let customer = reading.object.customer();
+    let clerk_user_id = || clerk_user_id(reading.object.metadata, reading.rules);
     let detached = reading.envelope.event_type == "payment_method.detached";
     Ok(match known {
-        Known::Customer => Fact::Customer(customer::read(object, rules)),
-        Known::Subscription => Fact::Subscription(subscription::read(object, customer, rules)?),
-        Known::SubscriptionSchedule => Fact::SubscriptionSchedule(subscription_schedule::read(object, customer)?),
-        Known::PaymentMethod => Fact::PaymentMethod(payment_method::read(object, customer, detached)?),
-        Known::Card => Fact::PaymentMethod(payment_method::read_legacy_card(object, customer)),
-        Known::Source => Fact::PaymentMethod(payment_method::read_source(object, customer)),
-        Known::Invoice => Fact::Invoice(invoice::read(object, customer, rules)?),
-        Known::CheckoutSession => Fact::CheckoutSession(checkout_session::read(object, customer, rules)?),
+        Known::Customer => Fact::Customer(customer::read(value, clerk_user_id())),
+        Known::Subscription => Fact::Subscription(subscription::read(value, customer, clerk_user_id())?),
+        Known::SubscriptionSchedule => Fact::SubscriptionSchedule(subscription_schedule::read(value, customer)?),
+        Known::PaymentMethod => Fact::PaymentMethod(payment_method::read(value, customer, detached)?),
+        Known::Card => Fact::PaymentMethod(payment_method::read_legacy_card(value, customer)),
+        Known::Source => Fact::PaymentMethod(payment_method::read_source(value, customer)),
+        Known::Invoice => Fact::Invoice(invoice::read(value, customer, clerk_user_id(), reading.rules)?),
+        Known::CheckoutSession => Fact::CheckoutSession(checkout_session::read(value, customer, clerk_user_id())?),
         Known::PaymentIntent => Fact::PaymentIntent(PaymentIntent {
             customer,
-            created: object.get("created").and_then(Value::as_seconds),
-            clerk_user_id: clerk_user_id(object.get("metadata"), rules),
+            created: value.get("created").and_then(Value::as_seconds),
+            clerk_user_id: clerk_user_id(),
         }),
-        Known::TestClock => Fact::TestClock(TestClock { frozen_time: object.get("frozen_time").and_then(Value::as_seconds) }),
+        Known::TestClock => Fact::TestClock(TestClock { frozen_time: value.get("frozen_time").and_then(Value::as_seconds) }),
     })
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use sha2::{Digest, Sha256};
 
 use super::envelope::Envelope;
+use super::object::{Object, Reading};
 use super::{MalformedEvent, object, redaction};
 use crate::domain::event::{Event, Payload, Provider, Source};
 use crate::domain::json_text::{Document, MAX_DEPTH, Value, required_id, required_text};
@@ -29,10 +30,10 @@ pub fn decode_object(text: &str, read: &ApiRead, rules: &Rules) -> Result<Event,
     if document.depth() > MAX_DEPTH {
         return Err(MalformedEvent(format!("nested deeper than {MAX_DEPTH}")));
     }
-    let [id, object_type, livemode] = root.pick(["id", "object", "livemode"]);
+    let object = Object::read(Some(root));
     let malformed = |error: crate::domain::json_text::Unreadable| MalformedEvent(error.to_string());
-    let object_id = required_id(id, "id").map_err(malformed)?;
-    let object_type = required_text(object_type, "object").map_err(malformed)?;
+    let object_id = required_id(object.id, "id").map_err(malformed)?;
+    let object_type = required_text(object.object_type, "object").map_err(malformed)?;
     let as_of = read.as_of.trunc_subsecs(0);
     let mut envelope = Envelope {
         id: String::new(),
@@ -40,19 +41,26 @@ pub fn decode_object(text: &str, read: &ApiRead, rules: &Rules) -> Result<Event,
         event_type: format!("{object_type}.read"),
         created: as_of,
         api_version: read.api_version.clone(),
-        livemode: livemode.and_then(Value::as_bool),
+        livemode: object.livemode.and_then(Value::as_bool),
         account: String::new(),
         object: Some(root),
         previous_attributes: None,
         from_read: true,
     };
-    let edits = redaction::edits(&document, &envelope);
+    let edits = redaction::edits(&document, &object, None);
     let redacted = document.rewrite_value(root, &edits);
     let hash = Sha256::digest(canonical(&redacted)?);
     envelope.id = format!("read:{object_id}:{}:{}", as_of.timestamp_millis(), hex::encode(hash));
-    let names = object::names(&envelope, rules);
+    let names = object::names(&object, None, rules);
     let content = if rules.livemode.accepts(envelope.livemode) {
-        object::content(&object::Reading { document: &document, edits: &edits, envelope: &envelope, names: &names, rules })
+        object::content(&Reading {
+            document: &document,
+            edits: &edits,
+            envelope: &envelope,
+            object: &object,
+            names: &names,
+            rules,
+        })
     } else {
         super::ignored("of the other livemode")
     };

@@ -1,26 +1,27 @@
 //! What is taken out of every text before anything is kept: values that let their reader act or look in somebody's name.
 
-use super::envelope::Envelope;
+use super::object::Object;
 use crate::domain::json_text::{Document, Edits, Kind, Value};
 
 const REDACTED: &str = "\"[redacted]\"";
 
-/// Redacted wherever they stand. `secret` is that of ephemeral keys, connection tokens and webhook endpoints.
-const SECRET_MEMBERS: [&str; 5] = ["client_secret", "secret", "hosted_invoice_url", "invoice_pdf", "receipt_url"];
+/// Redacted wherever they stand; `secret` is that of ephemeral keys, connection tokens and webhook endpoints. The last one
+/// tells sessions.
+const MEMBERS: [&str; 6] = ["client_secret", "secret", "hosted_invoice_url", "invoice_pdf", "receipt_url", "object"];
 
 /// The redactions of a whole event.
-pub(super) fn edits(document: &Document<'_>, envelope: &Envelope<'_>) -> Edits {
+pub(super) fn edits(document: &Document<'_>, object: &Object<'_>, previous_attributes: Option<Value<'_>>) -> Edits {
     let mut edits = Edits::default();
-    for (key, value) in document.all_members() {
-        if SECRET_MEMBERS.iter().any(|name| key.says(name)) {
+    for (key, value) in document.find_all(MEMBERS) {
+        if !key.says("object") {
             redact(&mut edits, value);
-        } else if key.says("object") && is_session(value) {
+        } else if is_session(value) {
             value.container().into_iter().for_each(|session| redact_url(&mut edits, session));
         }
     }
     // The previous attributes of a session do not say what they belong to.
-    if envelope.object.and_then(|object| object.get("object")).is_some_and(is_session) {
-        envelope.previous_attributes.into_iter().for_each(|previous| redact_url(&mut edits, previous));
+    if object.object_type.is_some_and(is_session) {
+        previous_attributes.into_iter().for_each(|previous| redact_url(&mut edits, previous));
     }
     edits
 }

@@ -1,21 +1,30 @@
 //! Stripe `subscription`, with periods on the subscription or on its items, prices or old plans.
 
-use super::metadata::clerk_user_id;
+use chrono::{DateTime, Utc};
+
 use super::price;
 use crate::domain::billing::facts::{PendingUpdate, Subscription, SubscriptionItem};
 use crate::domain::json_text::{Kind, Unreadable, Value, required_text};
-use crate::domain::rules::Rules;
+
+#[rustfmt::skip]
+const NAMES: [&str; 20] = [
+    "status", "created", "items", "plan", "pending_update", "pause_collection", "test_clock", "cancel_at", "cancel_at_period_end",
+    "canceled_at", "ended_at", "trial_start", "trial_end", "current_period_start", "current_period_end", "billing_cycle_anchor",
+    "default_payment_method", "default_source", "collection_method", "billing",
+];
 
 /// Reads a subscription. Required: customer, status, items (or plan), created.
-pub(super) fn read(subscription: Value<'_>, customer: Option<String>, rules: &Rules) -> Result<Subscription, Unreadable> {
-    let names = ["status", "created", "items", "plan", "metadata", "pending_update", "pause_collection", "test_clock"];
-    let [status, created, items, plan, metadata, pending_update, pause_collection, test_clock] = subscription.pick(names);
-    let names = ["cancel_at", "cancel_at_period_end", "canceled_at", "ended_at", "trial_start", "trial_end"];
-    let [cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end] = subscription.pick(names);
-    let names = ["current_period_start", "current_period_end", "billing_cycle_anchor"];
-    let [current_period_start, current_period_end, billing_cycle_anchor] = subscription.pick(names);
-    let names = ["default_payment_method", "default_source", "collection_method", "billing"];
-    let [default_payment_method, default_source, collection_method, billing] = subscription.pick(names);
+pub(super) fn read(
+    subscription: Value<'_>,
+    customer: Option<String>,
+    clerk_user_id: Option<String>,
+) -> Result<Subscription, Unreadable> {
+    #[rustfmt::skip]
+    let [
+        status, created, items, plan, pending_update, pause_collection, test_clock, cancel_at, cancel_at_period_end,
+        canceled_at, ended_at, trial_start, trial_end, current_period_start, current_period_end, billing_cycle_anchor,
+        default_payment_method, default_source, collection_method, billing,
+    ] = subscription.pick(NAMES);
     Ok(Subscription {
         customer: customer.ok_or_else(|| Unreadable::new("customer", "missing or not a reference"))?,
         status: required_text(status, "status")?,
@@ -36,13 +45,13 @@ pub(super) fn read(subscription: Value<'_>, customer: Option<String>, rules: &Ru
         collection_method: collection_method.or(billing).and_then(Value::as_text),
         pause_collection: pause_collection.is_some_and(Value::is_object),
         pending_update: pending_update.filter(|update| update.is_object()).map(read_pending_update),
-        clerk_user_id: clerk_user_id(metadata, rules),
+        clerk_user_id,
         test_clock: test_clock.and_then(Value::as_reference),
     })
 }
 
 /// Required to be a number; one that is no readable time is unknown.
-fn required_time(created: Option<Value<'_>>) -> Result<Option<chrono::DateTime<chrono::Utc>>, Unreadable> {
+fn required_time(created: Option<Value<'_>>) -> Result<Option<DateTime<Utc>>, Unreadable> {
     let created = created.ok_or_else(|| Unreadable::missing("created"))?;
     if created.kind() == Kind::Number { Ok(created.as_seconds()) } else { Err(Unreadable::new("created", "not a number")) }
 }
@@ -62,10 +71,12 @@ fn read_items(items: Option<Value<'_>>, plan: Option<Value<'_>>) -> Result<Vec<S
 }
 
 fn read_item(item: Value<'_>) -> SubscriptionItem {
-    let [id, start, end] = item.pick(["id", "current_period_start", "current_period_end"]);
+    let names = ["id", "current_period_start", "current_period_end", "price", "plan"];
+    let [id, start, end, price, plan] = item.pick(names);
     SubscriptionItem {
         id: id.and_then(Value::as_id),
-        price: price::of_item(item),
+        // An item of any age: its price, else its plan.
+        price: price.or(plan).map(price::read).unwrap_or_default(),
         current_period_start: start.and_then(Value::as_seconds),
         current_period_end: end.and_then(Value::as_seconds),
     }
