@@ -1,7 +1,15 @@
 //! The command line: what can be asked, and which exit code answers. One file per command; this one only parses and hands over.
 
 mod config;
+mod database;
+mod demo;
+mod inspect;
+mod migrate;
 mod output;
+mod plans;
+mod profile_table;
+mod replay;
+mod serve;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,6 +19,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Flags};
 use crate::embedded_postgres::guard;
+use crate::telemetry;
 
 /// How a command ended. Errors end as [`Exit::Failure`], wrong settings as [`Exit::Usage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +72,12 @@ struct SettingFlags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeCommand),
+    Demo(demo::DemoCommand),
+    Migrate(migrate::MigrateCommand),
+    Plans(plans::PlansCommand),
+    Replay(replay::ReplayCommand),
+    Inspect(inspect::InspectCommand),
     Config(config::ConfigCommand),
 }
 
@@ -117,9 +132,35 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Command {
     fn run(self, config: &Config) -> anyhow::Result<Exit> {
         match self {
-            Command::Config(command) => command.run(config),
+            // It prints what the log would say.
+            Command::Config(_) => {}
+            Command::Serve(_) => start_log(config, "info")?,
+            // It forges a signature, and tells itself that this was refused.
+            Command::Demo(_) => start_log(config, "error")?,
+            _ => start_log(config, "warn")?,
         }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self {
+                Command::Serve(command) => command.run(config).await,
+                Command::Demo(command) => command.run(config).await,
+                Command::Migrate(command) => command.run(config).await,
+                Command::Plans(command) => command.run(config).await,
+                Command::Replay(command) => command.run(config).await,
+                Command::Inspect(command) => command.run(config).await,
+                Command::Config(command) => command.run(config),
+            }
+        })
     }
+}
+
+/// Starts the log, at the level of `default` unless a setting says otherwise, and says in it what the settings leave to wonder about.
+fn start_log(config: &Config, default: &str) -> anyhow::Result<()> {
+    telemetry::start(config.log.as_deref().unwrap_or(default), config.log_format)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
 }
 
 /// Tells a person what went wrong, on the error stream.

@@ -15,6 +15,7 @@ pub use secret::{DatabaseUrl, Secret};
 pub use settings::{Kind, SETTINGS, Setting};
 
 use crate::domain::rules::Rules;
+use crate::telemetry::Format;
 
 /// What is in force. Made by [`Config::load`] alone, so whoever holds one holds checked values.
 #[derive(Clone, Debug)]
@@ -45,9 +46,9 @@ pub struct Config {
     pub queue_events: usize,
     /// 0: for ever.
     pub ledger_retention_days: u32,
-    /// A `tracing` filter, such as `info` or `billsync=debug`.
-    pub log: String,
-    pub log_format: LogFormat,
+    /// A `tracing` filter, such as `info` or `billsync=debug`; `None`: `info` for `serve`, less for other commands.
+    pub log: Option<String>,
+    pub log_format: Format,
     pub otlp_endpoint: Option<String>,
     /// What is accepted, yet probably not meant. For the log.
     pub warnings: Vec<String>,
@@ -62,13 +63,6 @@ pub enum Pooler {
     None,
     /// Supavisor or pgBouncer in transaction mode: no named statement, no session state.
     Transaction,
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Pretty,
-    Json,
 }
 
 /// A named bearer token of the API.

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use comfy_table::{Table, TableComponent, presets};
 use serde::Serialize;
 
@@ -31,4 +32,9 @@ pub fn table(headings: &[&str]) -> Table {
     table.load_preset(presets::NOTHING).set_style(TableComponent::HeaderLines, '─');
     table.set_header(headings.to_vec());
     table
+}
+
+/// An instant as people read it, in UTC; nothing for none.
+pub fn time(at: Option<DateTime<Utc>>) -> String {
+    at.map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
 }

@@ -1,18 +1,16 @@
 //! From texts to typed values, with every rule on what a value must look like.
 
-use std::io::IsTerminal;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::config::layers::{Given, Layers};
 use crate::config::report;
 use crate::config::secret::{DatabaseUrl, Secret};
-use crate::config::{ApiToken, Config, ConfigError, LogFormat, Pooler};
+use crate::config::{ApiToken, Config, ConfigError, Pooler};
 use crate::domain::rules::{Livemode, Rules};
+use crate::domain::signature::standard_webhooks::ClerkSecret;
+use crate::domain::signature::stripe::StripeSecret;
+use crate::telemetry::Format;
 
 const MIN_TOKEN_CHARACTERS: usize = 32;
 /// A blank in a deployment's settings is a mistake worth seeing, not "not set".
@@ -24,7 +22,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 pub fn parse(layers: Layers) -> Result<Config, ConfigError> {
     let mut reader = Reader { layers };
     let stripe_api_key = reader.one("STRIPE_API_KEY", secret);
-    let log_format = reader.one("BILLSYNC_LOG_FORMAT", log_format).unwrap_or_else(default_log_format);
+    let log_format = reader.one("BILLSYNC_LOG_FORMAT", log_format).unwrap_or_else(Format::of_terminal);
     let rules = reader.rules(stripe_api_key.as_ref());
     let config = Config {
         database_url: reader.one("DATABASE_URL", DatabaseUrl::parse),
@@ -45,7 +43,7 @@ pub fn parse(layers: Layers) -> Result<Config, ConfigError> {
         body_limit_bytes: reader.number("BILLSYNC_BODY_LIMIT_BYTES", 2 * 1024 * 1024, 1024..=32 * 1024 * 1024),
         queue_events: reader.number("BILLSYNC_QUEUE_EVENTS", 1024, 1..=1_000_000),
         ledger_retention_days: reader.one("BILLSYNC_LEDGER_RETENTION_DAYS", retention).unwrap_or(0),
-        log: reader.one("BILLSYNC_LOG", log_filter).unwrap_or_else(|| "info".to_owned()),
+        log: reader.one("BILLSYNC_LOG", log_filter),
         log_format,
         otlp_endpoint: reader.one("OTEL_EXPORTER_OTLP_ENDPOINT", http_url),
         report: report::lines(&reader.layers, &effective(&rules, log_format)),
@@ -58,15 +56,15 @@ pub fn parse(layers: Layers) -> Result<Config, ConfigError> {
 }
 
 /// Defaults that depend on something else, for the report.
-fn effective(rules: &Rules, log_format: LogFormat) -> Vec<(&'static str, String)> {
+fn effective(rules: &Rules, log_format: Format) -> Vec<(&'static str, String)> {
     let livemode = match rules.livemode {
         Livemode::Live => "live",
         Livemode::Test => "test",
         Livemode::Any => "any",
     };
     let format = match log_format {
-        LogFormat::Pretty => "pretty",
-        LogFormat::Json => "json",
+        Format::Pretty => "pretty",
+        Format::Json => "json",
     };
     vec![("BILLSYNC_LIVEMODE", livemode.to_owned()), ("BILLSYNC_LOG_FORMAT", format.to_owned())]
 }
@@ -186,10 +184,6 @@ impl Reader {
     }
 }
 
-fn default_log_format() -> LogFormat {
-    if std::io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json }
-}
-
 fn mode_of_key(key: Option<&Secret>) -> Livemode {
     let mode = |prefixes: [&str; 2]| key.is_some_and(|key| prefixes.iter().any(|p| key.expose().starts_with(p)));
     if mode(["sk_live_", "rk_live_"]) {
@@ -217,10 +211,10 @@ fn pooler(text: &str) -> Result<Pooler, String> {
     }
 }
 
-fn log_format(text: &str) -> Result<LogFormat, String> {
+fn log_format(text: &str) -> Result<Format, String> {
     match text {
-        "pretty" => Ok(LogFormat::Pretty),
-        "json" => Ok(LogFormat::Json),
+        "pretty" => Ok(Format::Pretty),
+        "json" => Ok(Format::Json),
         _ => Err("has to be pretty or json".into()),
     }
 }
@@ -298,19 +292,13 @@ fn stripe_webhook_secret(text: &str) -> Result<Secret, String> {
     if ["sk_live_", "sk_test_", "rk_live_", "rk_test_", "pk_live_", "pk_test_"].iter().any(|p| text.starts_with(p)) {
         return Err("is an API key; the endpoint's signing secret begins with whsec_".into());
     }
-    if text == "whsec_" {
-        return Err("is only the prefix whsec_".into());
-    }
+    StripeSecret::parse(text).map_err(|error| format!("cannot be used: {error}"))?;
     secret(text)
 }
 
 fn clerk_webhook_secret(text: &str) -> Result<Secret, String> {
-    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let key = GeneralPurpose::new(&alphabet::STANDARD, LENIENT).decode(text.strip_prefix("whsec_").unwrap_or(text));
-    match key {
-        Ok(key) if !key.is_empty() => secret(text),
-        _ => Err("is not a signing secret: whsec_ and then base64".into()),
-    }
+    ClerkSecret::parse(text).map_err(|error| format!("cannot be used: {error}"))?;
+    secret(text)
 }
 
 fn api_token(text: &str) -> Result<ApiToken, String> {

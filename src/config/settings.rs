@@ -73,7 +73,11 @@ pub const SETTINGS: &[Setting] = &[
     plain("BILLSYNC_BODY_LIMIT_BYTES", "2097152", "the largest body that is read"),
     plain("BILLSYNC_QUEUE_EVENTS", "1024", "how many events may wait before senders are told to come back"),
     plain("BILLSYNC_LEDGER_RETENTION_DAYS", "0 (for ever)", "how long payloads are kept"),
-    plain("BILLSYNC_LOG", "info", "what is logged: a level, or a list such as info,billsync=debug"),
+    plain(
+        "BILLSYNC_LOG",
+        "info; warn for commands that end by themselves",
+        "what is logged: a level, or a list such as info,billsync=debug",
+    ),
     plain("BILLSYNC_LOG_FORMAT", "pretty on a terminal, else json", "how log lines are written"),
     plain("OTEL_EXPORTER_OTLP_ENDPOINT", "none", "where traces are sent"),
 ];

@@ -31,7 +31,7 @@ fn nothing_set_is_the_documented_defaults() {
     assert_eq!(config.rules.unmapped_plan, "free");
     assert_eq!((config.signature_tolerance_seconds, config.body_limit_bytes), (300, 2_097_152));
     assert_eq!((config.queue_events, config.ledger_retention_days), (1024, 0));
-    assert_eq!((config.log.as_str(), config.pooler, config.migrate), ("info", Pooler::None, true));
+    assert_eq!((config.log, config.pooler, config.migrate), (None, Pooler::None, true));
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
@@ -46,7 +46,7 @@ fn flags_win_over_the_environment_and_the_environment_over_the_file() {
         Some(("billsync.toml".into(), file.into())),
     )
     .expect("starts");
-    assert_eq!((config.listen.as_str(), config.log.as_str()), ("127.0.0.1:3", "debug"));
+    assert_eq!((config.listen.as_str(), config.log.as_deref()), ("127.0.0.1:3", Some("debug")));
     assert_eq!(config.home, PathBuf::from("/file"));
     let source = |name| config.report.iter().find(|line| line.name == name).expect("reported").source.clone();
     assert_eq!(source("BILLSYNC_LISTEN"), "flag --listen");

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
 mod batch;
+mod architecture;
 mod committer;
 mod convergence;
 mod decoding;

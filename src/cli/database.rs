@@ -1,0 +1,112 @@
+//! The database of a command: the configured one, or the embedded server, which is then ended last.
+
+use anyhow::{Context, bail};
+
+use crate::clock::Clock;
+use crate::config::{Config, Pooler};
+use crate::embedded_postgres::{EmbeddedPostgres, Options};
+use crate::store::{PoolerMode, Store, StoreSettings};
+
+/// What to do about migrations that have not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// Run them, unless `BILLSYNC_MIGRATE` says otherwise.
+    Migrate,
+    /// Say that they are missing; only the embedded database, which is ours alone, is migrated by whoever comes first.
+    Expect,
+    /// Nothing: the command is about them.
+    Ignore,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database {
+    pub store: Store,
+    embedded: Option<EmbeddedPostgres>,
+    /// For people; without a password.
+    pub description: String,
+}
+
+impl Database {
+    /// Connects, starting the embedded server when no database is configured.
+    pub async fn open(config: &Config, schema: Schema) -> anyhow::Result<Database> {
+        let embedded = match config.database_url {
+            Some(_) => None,
+            None => Some(start_embedded(config).await?),
+        };
+        let opened = connect(config, embedded.as_ref(), schema).await;
+        match opened {
+            Ok((store, description)) => Ok(Database { store, embedded, description }),
+            Err(error) => {
+                stop_embedded(embedded).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes the connections, then ends the embedded server.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.store.close().await;
+        stop_embedded(self.embedded).await
+    }
+
+    /// Closes after `work`, whose error comes first.
+    pub async fn close_after<T>(self, work: anyhow::Result<T>) -> anyhow::Result<T> {
+        let closed = self.close().await;
+        let value = work?;
+        closed?;
+        Ok(value)
+    }
+}
+
+async fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedPostgres> {
+    let options = Options { binaries: config.postgres_bin.clone(), ..Options::new(&config.home) };
+    EmbeddedPostgres::start(&options).await.context("the embedded database")
+}
+
+async fn stop_embedded(embedded: Option<EmbeddedPostgres>) -> anyhow::Result<()> {
+    match embedded {
+        Some(embedded) => embedded.stop().await.context("the embedded database"),
+        None => Ok(()),
+    }
+}
+
+async fn connect(config: &Config, embedded: Option<&EmbeddedPostgres>, schema: Schema) -> anyhow::Result<(Store, String)> {
+    let (url, description) = match (&config.database_url, embedded) {
+        (Some(url), _) => (url.expose().to_owned(), url.to_string()),
+        (None, Some(embedded)) => (embedded.url().to_owned(), format!("embedded PostgreSQL in {}", embedded.folder().display())),
+        (None, None) => bail!("there is no database"),
+    };
+    let settings = StoreSettings {
+        migration_url: config.migration_database_url.as_ref().map(|url| url.expose().to_owned()),
+        pooler: match config.pooler {
+            Pooler::None => PoolerMode::Session,
+            Pooler::Transaction => PoolerMode::Transaction,
+        },
+        ..StoreSettings::new(url)
+    };
+    let store = Store::connect(&settings).await.with_context(|| format!("cannot use the database ({description})"))?;
+    let migrates = match schema {
+        Schema::Migrate => config.migrate || embedded.is_some(),
+        Schema::Expect => embedded.is_some(),
+        Schema::Ignore => return Ok((store, description)),
+    };
+    if migrates {
+        let ran = store.migrate(Clock::System.now()).await.context("cannot migrate the schema")?;
+        if !ran.is_empty() {
+            tracing::info!(migrations = ran.len(), "migrated the schema");
+        }
+    } else {
+        expect_migrated(&store).await?;
+    }
+    store.verify_role().await?;
+    Ok((store, description))
+}
+
+async fn expect_migrated(store: &Store) -> anyhow::Result<()> {
+    let missing = store.missing_migrations().await?;
+    if !missing.is_empty() {
+        bail!("{} migrations have not run on this database: run `billsync migrate run`", missing.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! `billsync inspect user|event`: what is stored, and why.
+
+mod event_report;
+mod user_report;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+
+use crate::cli::Exit;
+use crate::cli::database::{Database, Schema};
+use crate::cli::inspect::user_report::UserReport;
+use crate::cli::output::{complain, print, print_json};
+use crate::config::Config;
+use crate::store::{Store, UserKey};
+
+/// What is stored, and why
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    billsync inspect user ada@example.com\n  \
+    billsync inspect event evt_1RkT0q")]
+pub struct InspectCommand {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subject {
+    User(UserArgs),
+    Event(EventArgs),
+}
+
+/// A user's rows, the facts behind them, and what each event changed
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    billsync inspect user ada@example.com\n  \
+    billsync inspect user --customer cus_Q1 --limit 200\n  \
+    billsync inspect user --user-id user_2fK --json\n\n\
+    WHO is an address when it has an @, a Stripe customer when it begins with cus_, else a Clerk user id.")]
+struct UserArgs {
+    /// An address, a Clerk user id, or a Stripe customer id
+    #[arg(value_name = "WHO", required_unless_present_any = ["email", "user_id", "customer"])]
+    who: Option<String>,
+    /// The address, in any case of letters
+    #[arg(long, conflicts_with_all = ["who", "user_id", "customer"])]
+    email: Option<String>,
+    /// The Clerk user id
+    #[arg(long, conflicts_with_all = ["who", "customer"])]
+    user_id: Option<String>,
+    /// The Stripe customer id
+    #[arg(long, conflicts_with = "who")]
+    customer: Option<String>,
+    /// Most events and facts to show
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One event: outcome, reason, what it changed, payload
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  billsync inspect event evt_1RkT0q --json")]
+struct EventArgs {
+    /// Stripe's event id, or the svix-id of Clerk's
+    id: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl InspectCommand {
+    /// Prints what is asked for; an unknown user or event is a failure.
+    pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
+        let database = Database::open(config, Schema::Expect).await?;
+        let shown = match &self.subject {
+            Subject::User(user) => user.show(&database.store).await,
+            Subject::Event(event) => event.show(&database.store).await,
+        };
+        database.close_after(shown).await?;
+        Ok(Exit::Success)
+    }
+}
+
+impl UserArgs {
+    fn key(&self) -> anyhow::Result<UserKey> {
+        let given = [
+            self.email.clone().map(UserKey::Email),
+            self.user_id.clone().map(UserKey::ClerkId),
+            self.customer.clone().map(UserKey::Customer),
+            self.who.clone().map(|who| {
+                if who.contains('@') {
+                    UserKey::Email(who)
+                } else if who.starts_with("cus_") || who.starts_with("acct_") {
+                    UserKey::Customer(who)
+                } else {
+                    UserKey::ClerkId(who)
+                }
+            }),
+        ];
+        given.into_iter().flatten().next().context("nobody is asked for")
+    }
+
+    async fn show(&self, store: &Store) -> anyhow::Result<()> {
+        let ids = store.find_users(&self.key()?).await?;
+        let Some((newest, others)) = ids.split_first() else { bail!("no such user") };
+        if !others.is_empty() {
+            complain(&format!("{} users match; this is the newest, the others are: {}", ids.len(), others.join(", ")));
+        }
+        let report = UserReport::read(store, newest, self.limit.into()).await?;
+        if self.json { print_json(&report) } else { print(&report.to_text()) }
+    }
+}
+
+impl EventArgs {
+    async fn show(&self, store: &Store) -> anyhow::Result<()> {
+        let events = store.find_event(&self.id).await?;
+        if events.is_empty() {
+            bail!("no such event in the ledger");
+        }
+        if self.json {
+            let shown: Vec<_> = events.iter().map(event_report::to_json).collect();
+            return print_json(&shown);
+        }
+        for event in &events {
+            print(&event_report::to_text(event))?;
+        }
+        Ok(())
+    }
+}

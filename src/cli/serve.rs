@@ -1,0 +1,114 @@
+//! `billsync serve`: receive webhooks until asked to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::cli::Exit;
+use crate::cli::database::{Database, Schema};
+use crate::clock::Clock;
+use crate::config::{Config, Secret};
+use crate::domain::signature::standard_webhooks::ClerkSecret;
+use crate::domain::signature::stripe::StripeSecret;
+use crate::http::application::Application;
+use crate::http::server::ServerOptions;
+use crate::ingest::committer;
+use crate::store::Store;
+
+/// Receive webhooks, until SIGTERM or Ctrl-C
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    billsync serve\n  \
+    STRIPE_WEBHOOK_SECRETS=whsec_… CLERK_WEBHOOK_SECRETS=whsec_… billsync serve --listen 0.0.0.0:8787\n\n\
+    Without DATABASE_URL it starts an embedded Postgres under BILLSYNC_HOME.")]
+pub struct ServeCommand {}
+
+impl ServeCommand {
+    /// Serves, and ends in order: requests, queues, connections, embedded server.
+    pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
+        let database = Database::open(config, Schema::Migrate).await?;
+        let served = serve(config, &database).await;
+        database.close_after(served).await?;
+        Ok(Exit::Success)
+    }
+}
+
+async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
+    warn_of_gaps(config, &database.store).await?;
+    let application = start(config, &config.listen, &database.store)?;
+    for address in application.addresses() {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            database = %database.description,
+            stripe = mounted(&config.stripe_webhook_secrets),
+            clerk = mounted(&config.clerk_webhook_secrets),
+            "listening on http://{address}"
+        );
+    }
+    application.run_until_signal().await?;
+    tracing::info!("ended; everything that was accepted is in the ledger");
+    Ok(())
+}
+
+fn mounted(secrets: &[Secret]) -> &'static str {
+    if secrets.is_empty() { "not mounted" } else { "mounted" }
+}
+
+/// Starts queues and server on the address.
+pub fn start(config: &Config, listen: &str, store: &Store) -> anyhow::Result<Application> {
+    let committer_options = committer::Options { queue_events: config.queue_events, ..committer::Options::default() };
+    let server_options = ServerOptions {
+        listen: listen.to_owned(),
+        stripe_secrets: stripe_secrets(&config.stripe_webhook_secrets)?,
+        clerk_secrets: clerk_secrets(&config.clerk_webhook_secrets)?,
+        signature_tolerance: Duration::from_secs(config.signature_tolerance_seconds.unsigned_abs()),
+        body_limit_bytes: config.body_limit_bytes,
+        ..ServerOptions::default()
+    };
+    let rules = Arc::new(config.rules.clone());
+    Ok(Application::start(store.clone(), rules, Clock::System, committer_options, server_options)?)
+}
+
+fn stripe_secrets(secrets: &[Secret]) -> anyhow::Result<Vec<StripeSecret>> {
+    secrets.iter().map(|secret| Ok(StripeSecret::parse(secret.expose()).context("STRIPE_WEBHOOK_SECRETS")?.secret)).collect()
+}
+
+fn clerk_secrets(secrets: &[Secret]) -> anyhow::Result<Vec<ClerkSecret>> {
+    secrets.iter().map(|secret| Ok(ClerkSecret::parse(secret.expose()).context("CLERK_WEBHOOK_SECRETS")?.secret)).collect()
+}
+
+/// Says what is allowed, yet leaves billsync without its work.
+async fn warn_of_gaps(config: &Config, store: &Store) -> anyhow::Result<()> {
+    for (secrets, setting, route) in [
+        (&config.stripe_webhook_secrets, "STRIPE_WEBHOOK_SECRETS", "/webhooks/stripe"),
+        (&config.clerk_webhook_secrets, "CLERK_WEBHOOK_SECRETS", "/webhooks/clerk"),
+    ] {
+        if secrets.is_empty() {
+            tracing::warn!("{setting} is not set: {route} answers 404");
+        }
+    }
+    let plans = store.list_plans().await?;
+    if plans.is_empty() {
+        tracing::warn!("the plan catalog is empty, so no price means a plan: run `billsync plans apply FILE`");
+    } else if plans.iter().all(|plan| plan.plan_key != config.rules.unmapped_plan) {
+        tracing::warn!("BILLSYNC_UNMAPPED_PLAN names a plan that the catalog does not have");
+    }
+    for (setting, is_set) in without_effect(config) {
+        if is_set {
+            tracing::warn!("{setting} is set, but has no effect in this version");
+        }
+    }
+    Ok(())
+}
+
+fn without_effect(config: &Config) -> [(&'static str, bool); 5] {
+    [
+        ("BILLSYNC_API_TOKENS", !config.api_tokens.is_empty()),
+        ("BILLSYNC_LEDGER_RETENTION_DAYS", config.ledger_retention_days > 0),
+        ("CLERK_SECRET_KEY", config.clerk_secret_key.is_some()),
+        ("STRIPE_API_BASE", config.stripe_api_base.is_some()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", config.otlp_endpoint.is_some()),
+    ]
+}
