@@ -47,10 +47,12 @@ impl Application {
         store: Store,
         rules: Arc<Rules>,
         clock: Clock,
-        committer_options: committer::Options,
+        mut committer_options: committer::Options,
         server_options: ServerOptions,
     ) -> Result<Application, ApplicationError> {
         metrics::install();
+        // A body within the limit must fit, or its sender would be asked to retry for ever.
+        committer_options.queue_bytes = committer_options.queue_bytes.max(server_options.body_limit_bytes);
         let listen = server_options.listen.clone();
         let committer = Committer::start(store.clone(), Arc::clone(&rules), clock.clone(), committer_options);
         let server = server::build(server_options, committer.clone(), rules, clock)

@@ -1,7 +1,5 @@
 //! The rules of group commit, each against a scripted database and in virtual time: no Postgres, no waiting.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! What a sender is told, over real sockets, in front of a scripted database.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
-
 pub mod client;
 
 use std::net::SocketAddr;

@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
-mod batch;
 mod architecture;
+mod batch;
 mod committer;
 mod convergence;
 mod decoding;

@@ -47,7 +47,13 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Connection {
-        Connection { stream: TcpStream::connect(address).await.unwrap(), unread: Vec::new() }
+        Connection::try_open(address).await.expect("the server accepts connections")
+    }
+
+    /// `None` when nobody listens there.
+    pub async fn try_open(address: SocketAddr) -> Option<Connection> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        Some(Connection { stream, unread: Vec::new() })
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
