@@ -34,13 +34,18 @@ statements! {
 
     /// The facts of customers ($1), beside the objects of the batch ($2): everything that is few; of invoices and payment
     /// intents the newest that names a user; two attached cards, which tell "exactly one" from "several".
+    ///
+    /// Each branch looks owners up one by one in the index on them, and nothing else can be made of it: `offset 0` keeps the
+    /// further conditions out, which would let a planner without statistics read the primary key from end to end.
     LOAD_FACTS_OF_CUSTOMERS = concat!("\
-        select ", columns!(), ", null::text as object from billsync.provider_objects o \
-        where o.owner_id = any($1) and o.account = '' and o.provider = 'stripe' \
-          and o.object_type in ('customer', 'subscription', 'subscription_schedule', 'checkout.session') \
+        select ", columns!(), ", null::text as object from unnest($1::text[]) as c(id) \
+        cross join (values ('customer'), ('subscription'), ('subscription_schedule'), ('checkout.session')) as t(object_type) \
+        cross join lateral (select * from billsync.provider_objects f \
+            where f.owner_id = c.id and f.object_type = t.object_type offset 0) o \
+        where o.account = '' and o.provider = 'stripe' \
         union all \
-        select ", columns!(), ", null from billsync.provider_objects o \
-        where o.owner_id = any($1) and o.read_singly \
+        select ", columns!(), ", null from unnest($1::text[]) as c(id) \
+        cross join lateral (select * from billsync.provider_objects r where r.owner_id = c.id and r.read_singly offset 0) o \
         union all \
         select ", columns!(), ", null from unnest($1::text[]) as c(id) \
         cross join (values ('invoice'), ('payment_intent')) as t(object_type) \
@@ -51,19 +56,21 @@ statements! {
         union all \
         select ", columns!(), ", null from unnest($1::text[]) as c(id) \
         cross join lateral (select * from billsync.provider_objects m \
-            where m.owner_id = c.id and m.object_type in ('payment_method', 'card', 'source') and m.account = '' \
+            where m.owner_id = c.id and m.object_type in ('payment_method', 'card', 'source') and m.account || '' = '' \
               and m.deleted_at is null and m.fact ? 'card' and m.fact ->> 'customer' = c.id and not m.fact ? 'detached' \
               and m.object_id <> all($2) \
             limit 2) o");
 
     /// The facts of Clerk users: the user, Clerk Billing's objects, the import.
     LOAD_FACTS_OF_CLERK_USERS = concat!("\
-        select ", columns!(), ", null::text as object from billsync.provider_objects o \
-        where o.owner_id = any($1) and o.account = '' and o.provider in ('clerk', 'import') \
+        select ", columns!(), ", null::text as object from unnest($1::text[]) as c(id) \
+        cross join lateral (select * from billsync.provider_objects f where f.owner_id = c.id offset 0) o \
+        where o.account = '' and o.provider in ('clerk', 'import') \
         union all \
-        select ", columns!(), ", null from billsync.provider_objects o \
-        where o.provider in ('clerk', 'import') and o.account = '' and o.object_id = any($1) \
-          and o.owner_id is distinct from o.object_id");
+        select ", columns!(), ", null from unnest($1::text[]) as c(id) \
+        cross join (values ('clerk'), ('import')) as p(provider) \
+        join billsync.provider_objects o on o.provider = p.provider and o.account = '' and o.object_id = c.id \
+        where o.owner_id is distinct from o.object_id");
 
     /// Per (customer, subscription, since): the earliest payment of its invoices that were not loaded one by one ($4).
     SUMMARISE_INVOICES = "\
