@@ -17,7 +17,7 @@ use crate::domain::stripe::MalformedEvent;
 /// Decodes a webhook's body. `event_id` is the `svix-id` header: the body has none.
 pub fn decode_event(body: &VerifiedBody, event_id: &str, source: Source, _rules: &Rules) -> Result<Event, MalformedEvent> {
     let text = std::str::from_utf8(body.bytes()).map_err(|_| MalformedEvent("not UTF-8".into()))?;
-    let document = Document::parse(text).map_err(|error| MalformedEvent(error.to_string()))?;
+    let document = Document::parse(text)?;
     let envelope = envelope::read(document.root(), event_id)?;
     let edits = redaction::edits(document.root(), &envelope);
     let (payload, fits_jsonb) = document.rewrite(&edits);

@@ -18,9 +18,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use self::object::{Object, Reading};
+use self::envelope::Envelope;
+use self::object::{Names, Object, Reading};
 use crate::domain::event::{Content, Event, Payload, Provider, Source};
-use crate::domain::json_text::{Document, MAX_DEPTH};
+use crate::domain::json_text::{Document, MAX_DEPTH, SyntaxError, Unreadable};
 use crate::domain::rules::Rules;
 use crate::domain::signature::VerifiedBody;
 
@@ -33,10 +34,22 @@ pub use read::{ApiRead, decode_object};
 #[error("malformed event: {0}")]
 pub struct MalformedEvent(pub String);
 
+impl From<Unreadable> for MalformedEvent {
+    fn from(error: Unreadable) -> MalformedEvent {
+        MalformedEvent(error.to_string())
+    }
+}
+
+impl From<SyntaxError> for MalformedEvent {
+    fn from(error: SyntaxError) -> MalformedEvent {
+        MalformedEvent(error.to_string())
+    }
+}
+
 /// Decodes a webhook's body.
 pub fn decode_event(body: &VerifiedBody, source: Source, rules: &Rules) -> Result<Event, MalformedEvent> {
     let text = std::str::from_utf8(body.bytes()).map_err(|_| MalformedEvent("not UTF-8".into()))?;
-    let document = Document::parse(text).map_err(|error| MalformedEvent(error.to_string()))?;
+    let document = Document::parse(text)?;
     let envelope = envelope::read(document.root())?;
     let object = Object::read(envelope.object);
     let edits = redaction::edits(&document, &object, envelope.previous_attributes);
@@ -58,7 +71,12 @@ pub fn decode_event(body: &VerifiedBody, source: Source, rules: &Rules) -> Resul
             rules,
         })
     };
-    Ok(Event {
+    let payload = Payload { text: Arc::from(payload.as_ref()), fits_jsonb };
+    Ok(assemble(envelope, names, payload, content, source))
+}
+
+fn assemble(envelope: Envelope<'_>, names: Names, payload: Payload, content: Content, source: Source) -> Event {
+    Event {
         provider: Provider::Stripe,
         id: envelope.id,
         event_type: envelope.event_type,
@@ -71,9 +89,9 @@ pub fn decode_event(body: &VerifiedBody, source: Source, rules: &Rules) -> Resul
         owner_id: names.owner_id,
         customer_ids: names.customer_ids,
         clerk_user_ids: names.clerk_user_ids,
-        payload: Payload { text: Arc::from(payload.as_ref()), fits_jsonb },
+        payload,
         content,
-    })
+    }
 }
 
 fn ignored(reason: &str) -> Content {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::user;
-use crate::domain::json_text::{Unreadable, Value, required_id};
+use crate::domain::json_text::{Value, required_id};
 use crate::domain::stripe::MalformedEvent;
 
 /// The objects that are kept.
@@ -48,7 +48,7 @@ pub(super) fn read<'a>(root: Value<'a>, id: &str) -> Result<Envelope<'a>, Malfor
     if object.is_some_and(|object| !object.says("event")) {
         return Err(MalformedEvent("object: not an event".into()));
     }
-    let event_type = required_id(event_type, "type").map_err(|error: Unreadable| MalformedEvent(error.to_string()))?;
+    let event_type = required_id(event_type, "type")?;
     let timestamp = timestamp.ok_or_else(|| MalformedEvent("timestamp: missing".into()))?;
     let timestamp = timestamp.as_milliseconds().ok_or_else(|| MalformedEvent("timestamp: not a time".into()))?;
     let object_type = object_type(data.and_then(|data| data.get("object")), &event_type);

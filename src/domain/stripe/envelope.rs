@@ -36,14 +36,13 @@ pub(super) fn read(root: Value<'_>) -> Result<Envelope<'_>, MalformedEvent> {
     if !is_thin && object.is_some_and(|object| !object.says("event")) {
         return Err(MalformedEvent("object: not an event".into()));
     }
-    let malformed = |error: crate::domain::json_text::Unreadable| MalformedEvent(error.to_string());
     let created = created.ok_or_else(|| MalformedEvent("created: missing".into()))?;
     let time = if is_thin { created.as_rfc3339().or_else(|| created.as_seconds()) } else { created.as_seconds() };
     let [object, previous_attributes] = data.map(|data| data.pick(["object", "previous_attributes"])).unwrap_or_default();
     Ok(Envelope {
-        id: required_id(id, "id").map_err(malformed)?,
+        id: required_id(id, "id")?,
         is_thin,
-        event_type: required_id(event_type, "type").map_err(malformed)?,
+        event_type: required_id(event_type, "type")?,
         created: time.ok_or_else(|| MalformedEvent("created: not a time".into()))?,
         api_version: api_version.and_then(Value::as_text),
         livemode: livemode.and_then(Value::as_bool),

@@ -152,7 +152,7 @@ fn read_content(reading: &Reading<'_>) -> Result<Content, Unreadable> {
         object_type,
         event_id: envelope.id.clone(),
         as_of: envelope.created,
-        terminal: is_terminal(&envelope.event_type, fact.as_ref()),
+        terminal: is_terminal(value, object, &envelope.event_type),
         type_rank: type_rank(&envelope.event_type),
         api_version: envelope.api_version.clone(),
         from_read: envelope.from_read,
@@ -174,12 +174,11 @@ fn is_stub(object: Value<'_>) -> bool {
 }
 
 /// Whether nothing can follow: an ended subscription stays ended, a detached payment method cannot be attached again.
-fn is_terminal(event_type: &str, fact: Option<&Fact>) -> bool {
-    match fact {
-        Some(Fact::Subscription(subscription)) => matches!(subscription.status.as_str(), "canceled" | "incomplete_expired"),
-        Some(Fact::PaymentMethod(_)) => event_type == "payment_method.detached",
-        _ => false,
+fn is_terminal(value: Value<'_>, object: &Object<'_>, event_type: &str) -> bool {
+    if object.is("subscription") {
+        return value.get("status").is_some_and(|status| status.says("canceled") || status.says("incomplete_expired"));
     }
+    object.is("payment_method") && event_type == "payment_method.detached"
 }
 
 /// Where an event of this type stands among those of one second.

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::envelope::Envelope;
 use super::object::{Object, Reading};
-use super::{MalformedEvent, object, redaction};
-use crate::domain::event::{Event, Payload, Provider, Source};
+use super::{MalformedEvent, assemble, ignored, object, redaction};
+use crate::domain::event::{Event, Payload, Source};
 use crate::domain::json_text::{Document, MAX_DEPTH, Value, required_id, required_text};
 use crate::domain::rules::Rules;
 
@@ -25,15 +25,14 @@ pub struct ApiRead {
 
 /// Decodes an object of the API. Its event id is a function of what was read, so that reading the same twice is a duplicate.
 pub fn decode_object(text: &str, read: &ApiRead, rules: &Rules) -> Result<Event, MalformedEvent> {
-    let document = Document::parse(text).map_err(|error| MalformedEvent(error.to_string()))?;
+    let document = Document::parse(text)?;
     let root = document.root();
     if document.depth() > MAX_DEPTH {
         return Err(MalformedEvent(format!("nested deeper than {MAX_DEPTH}")));
     }
     let object = Object::read(Some(root));
-    let malformed = |error: crate::domain::json_text::Unreadable| MalformedEvent(error.to_string());
-    let object_id = required_id(object.id, "id").map_err(malformed)?;
-    let object_type = required_text(object.object_type, "object").map_err(malformed)?;
+    let object_id = required_id(object.id, "id")?;
+    let object_type = required_text(object.object_type, "object")?;
     let as_of = read.as_of.trunc_subsecs(0);
     let mut envelope = Envelope {
         id: String::new(),
@@ -62,24 +61,10 @@ pub fn decode_object(text: &str, read: &ApiRead, rules: &Rules) -> Result<Event,
             rules,
         })
     } else {
-        super::ignored("of the other livemode")
+        ignored("of the other livemode")
     };
-    Ok(Event {
-        provider: Provider::Stripe,
-        id: envelope.id,
-        event_type: envelope.event_type,
-        occurred_at: as_of,
-        api_version: envelope.api_version,
-        livemode: envelope.livemode,
-        account: envelope.account,
-        source: read.source,
-        object_id: names.object_id,
-        owner_id: names.owner_id,
-        customer_ids: names.customer_ids,
-        clerk_user_ids: names.clerk_user_ids,
-        payload: Payload { text: Arc::from(redacted.as_ref()), fits_jsonb: true },
-        content,
-    })
+    let payload = Payload { text: Arc::from(redacted.as_ref()), fits_jsonb: true };
+    Ok(assemble(envelope, names, payload, content, read.source))
 }
 
 /// The text without white space, members sorted by key: equal objects, equal text.

@@ -121,6 +121,8 @@ fn connect_is_mirrored_under_its_account() {
     // Nothing of it is read, so nothing of it can be unreadable.
     body["data"]["object"] = json!({"id": "sub_1", "object": "subscription"});
     assert!(the_snapshot(&decode_stripe(body.to_string().as_bytes()).expect("an event")).fact.is_none());
+    body["data"]["object"]["status"] = json!("canceled");
+    assert!(the_snapshot(&decode_stripe(body.to_string().as_bytes()).expect("an event")).terminal);
 }
 
 #[test]
