@@ -2,11 +2,12 @@
 //! attributes were before (`previous_attributes`), which orders most bursts; where it does not, the type of the event and
 //! the progress of the object decide, and the provider is asked.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json};
 
 use crate::domain::billing::facts::Fact;
 use crate::domain::billing::stored::Contender;
 use crate::domain::event::TypeRank;
+use crate::domain::json_text::{Document, Kind, Value};
 
 /// Up to this many contenders every ordering is tried (720 of them); a second with more is settled by rank.
 const MOST_TO_ORDER: usize = 6;
@@ -15,9 +16,10 @@ const MOST_TO_ORDER: usize = 6;
 #[derive(Debug)]
 pub struct Candidate<'a> {
     contender: &'a Contender,
-    object: Value,
-    /// The leaves of its `previous_attributes`; empty when it has none.
-    previous: Vec<(Vec<&'a str>, &'a Value)>,
+    /// `None` only for text that is not JSON, which nobody writes into the contenders.
+    object: Option<Document<'a>>,
+    /// Its `previous_attributes`; empty when it has none.
+    previous: Option<&'a Map<String, Json>>,
     progress: (u8, i64),
 }
 
@@ -31,18 +33,18 @@ pub struct Decision {
 }
 
 impl<'a> Candidate<'a> {
-    /// Parses a contender. Text that is not JSON compares as null: it came from our own table, so it is JSON.
+    /// Parses a contender.
     pub fn new(contender: &'a Contender) -> Candidate<'a> {
-        let mut previous = Vec::new();
-        if let Some(Value::Object(map)) = contender.evidence.previous_attributes.as_deref() {
-            collect_leaves(map, &mut Vec::new(), &mut previous);
-        }
         Candidate {
             contender,
-            object: serde_json::from_str(&contender.object).unwrap_or(Value::Null),
-            previous,
+            object: Document::parse(&contender.object).ok(),
+            previous: contender.evidence.previous_attributes.as_deref().and_then(Json::as_object).filter(|map| !map.is_empty()),
             progress: contender.fact.as_deref().map_or((0, 0), progress),
         }
+    }
+
+    fn object(&self) -> Option<Value<'_>> {
+        self.object.as_ref().map(Document::root)
     }
 
     fn rank(&self) -> TypeRank {
@@ -57,30 +59,19 @@ impl<'a> Candidate<'a> {
 
     /// Whether `later` says that it changed a state in which its changed attributes had this one's values.
     fn precedes(&self, later: &Candidate<'_>) -> bool {
-        self.may_precede(later)
-            && !later.previous.is_empty()
-            && later.previous.iter().all(|(path, value)| same(at(&self.object, path), value))
-            && later.previous.iter().any(|(path, value)| !same(at(&later.object, path), value))
+        let Some(previous) = later.previous.filter(|_| self.may_precede(later)) else { return false };
+        holds(self.object(), previous) && !holds(later.object(), previous)
     }
 
     /// Whether `later`, with what it changed put back, is this one.
     fn immediately_precedes(&self, later: &Candidate<'_>) -> bool {
-        if !self.precedes(later) {
-            return false;
-        }
-        let mut before = later.object.clone();
-        if let (Value::Object(object), Some(Value::Object(previous))) =
-            (&mut before, later.contender.evidence.previous_attributes.as_deref())
-        {
-            put_back(object, previous);
-        }
-        same(&before, &self.object)
+        self.precedes(later) && later.previous.is_some_and(|previous| same_with(later.object(), previous, self.object()))
     }
 
     /// What an ordering asks of two neighbours. Without `previous_attributes` a snapshot may only follow an equal object.
     fn may_be_followed_by(&self, later: &Candidate<'_>, immediately: bool) -> bool {
-        if later.previous.is_empty() {
-            self.may_precede(later) && same(&self.object, &later.object)
+        if later.previous.is_none() {
+            self.may_precede(later) && equal_objects(self, later)
         } else if immediately {
             self.immediately_precedes(later)
         } else {
@@ -91,7 +82,7 @@ impl<'a> Candidate<'a> {
 
 /// Whether two snapshots show the same object.
 pub fn equal_objects(a: &Candidate<'_>, b: &Candidate<'_>) -> bool {
-    same(&a.object, &b.object)
+    a.contender.object == b.contender.object || same(a.object(), b.object())
 }
 
 /// Decides. `candidates` is not empty and sorted by event id.
@@ -181,43 +172,94 @@ fn progress(fact: &Fact) -> (u8, i64) {
     }
 }
 
-/// A leaf is a scalar, an array as a whole, or an empty object.
-fn collect_leaves<'a>(map: &'a Map<String, Value>, path: &mut Vec<&'a str>, leaves: &mut Vec<(Vec<&'a str>, &'a Value)>) {
-    for (name, value) in map {
-        path.push(name);
-        match value {
-            Value::Object(inner) if !inner.is_empty() => collect_leaves(inner, path, leaves),
-            leaf => leaves.push((path.clone(), leaf)),
+/// Whether the object has the value of every leaf of `previous`. A leaf is a scalar, an array as a whole, or an empty object.
+fn holds(object: Option<Value<'_>>, previous: &Map<String, Json>) -> bool {
+    previous.iter().all(|(name, was)| {
+        let is = object.and_then(|object| object.get(name));
+        match was {
+            Json::Object(inner) if !inner.is_empty() => holds(is, inner),
+            leaf => equals(is, leaf),
         }
-        path.pop();
-    }
+    })
 }
 
-fn at<'v>(value: &'v Value, path: &[&str]) -> &'v Value {
-    path.iter().fold(value, |value, name| value.get(name).unwrap_or(&Value::Null))
+/// Whether `object`, with the leaves of `previous` put back, is `expected`.
+fn same_with(object: Option<Value<'_>>, previous: &Map<String, Json>, expected: Option<Value<'_>>) -> bool {
+    let put_back = previous.iter().all(|(name, was)| {
+        let expected = expected.and_then(|expected| expected.get(name));
+        match (object.and_then(|object| object.get(name)).filter(|is| is.is_object()), was) {
+            (Some(is), Json::Object(inner)) if !inner.is_empty() => same_with(Some(is), inner, expected),
+            _ => equals(expected, was),
+        }
+    });
+    put_back && same_members(object, expected, |name| !previous.contains_key(name))
 }
 
 /// Equality in which absent is null and a number is its value, whatever its spelling.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => {
-            a.iter().all(|(name, value)| same(value, b.get(name).unwrap_or(&Value::Null)))
-                && b.iter().all(|(name, value)| a.contains_key(name) || value.is_null())
+fn same(a: Option<Value<'_>>, b: Option<Value<'_>>) -> bool {
+    let (Some(a), Some(b)) = (present(a), present(b)) else { return present(a).is_none() && present(b).is_none() };
+    if a.raw() == b.raw() {
+        return true;
+    }
+    match (a.kind(), b.kind()) {
+        (Kind::Object, Kind::Object) => same_members(Some(a), Some(b), |_| true),
+        (Kind::Array, Kind::Array) => {
+            let (mut a, mut b) = (a.elements(), b.elements());
+            loop {
+                match (a.next(), b.next()) {
+                    (None, None) => return true,
+                    (Some(a), Some(b)) if same(Some(a), Some(b)) => {}
+                    _ => return false,
+                }
+            }
         }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::Number(x), Value::Number(y)) => x == y || (x.as_f64() == y.as_f64() && (x.is_f64() || y.is_f64())),
-        _ => a == b,
+        (Kind::String, Kind::String) => a.as_str() == b.as_str(),
+        (Kind::Number, Kind::Number) => same_number(a.raw(), b.raw()),
+        _ => false,
     }
 }
 
-/// Merges the previous values into the object, leaf by leaf.
-fn put_back(object: &mut Map<String, Value>, previous: &Map<String, Value>) {
-    for (name, value) in previous {
-        match (object.get_mut(name), value) {
-            (Some(Value::Object(inner)), Value::Object(was)) if !was.is_empty() => put_back(inner, was),
-            _ => {
-                object.insert(name.clone(), value.clone());
-            }
+/// Whether two objects have the same members among those that are asked for.
+fn same_members(a: Option<Value<'_>>, b: Option<Value<'_>>, asked: impl Fn(&str) -> bool) -> bool {
+    let every = |from: Option<Value<'_>>, to: Option<Value<'_>>| {
+        from.into_iter().flat_map(Value::members).all(|(key, _)| {
+            let name = key.as_str().unwrap_or_default();
+            !asked(&name) || same(from.and_then(|from| from.get(&name)), to.and_then(|to| to.get(&name)))
+        })
+    };
+    every(a, b) && every(b, a)
+}
+
+/// The same equality between a text's value and a parsed one.
+fn equals(is: Option<Value<'_>>, was: &Json) -> bool {
+    let Some(is) = present(is) else { return was.is_null() };
+    match (is.kind(), was) {
+        (Kind::Bool, Json::Bool(was)) => is.as_bool() == Some(*was),
+        (Kind::Number, Json::Number(was)) => same_number(is.raw(), &was.to_string()),
+        (Kind::String, Json::String(was)) => is.says(was),
+        (Kind::Array, Json::Array(was)) => {
+            let mut elements = is.elements();
+            was.iter().all(|was| elements.next().is_some_and(|is| equals(Some(is), was))) && elements.next().is_none()
         }
+        (Kind::Object, Json::Object(was)) => {
+            was.iter().all(|(name, was)| equals(is.get(name), was))
+                && is.members().all(|(key, value)| {
+                    value.kind() == Kind::Null || key.as_str().is_some_and(|name| was.contains_key(name.as_ref()))
+                })
+        }
+        _ => false,
     }
+}
+
+fn present(value: Option<Value<'_>>) -> Option<Value<'_>> {
+    value.filter(|value| value.kind() != Kind::Null)
+}
+
+/// Whole numbers are compared exactly, others as doubles: jsonb spells `1e3` as `1000`.
+fn same_number(a: &str, b: &str) -> bool {
+    a == b
+        || match (a.parse::<i64>(), b.parse::<i64>()) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
+        }
 }
