@@ -1,8 +1,9 @@
 //! The one integration binary: every test sees what a user sees, against a real Postgres, or what the pure core makes of
 //! a story.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
 
+mod answers;
 mod architecture;
 mod batch;
 mod committer;

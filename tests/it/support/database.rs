@@ -4,14 +4,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use billsync::embedded_postgres::{EmbeddedPostgres, Options};
+use billsync::store::{Store, StoreSettings};
+use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
+
+use super::server::now;
 
 /// A database of one test; dropped with it, also when the test fails.
 #[derive(Debug)]
 pub struct TestDatabase {
     pub url: String,
-    name: String,
+    pub name: String,
 }
 
 /// A database of its own, migrated.
@@ -46,8 +50,8 @@ impl Cluster {
         let mut admin = PgConnection::connect(postgres.url()).await.unwrap();
         // Other test processes may be preparing the same template.
         execute(&mut admin, "select pg_advisory_lock(1)").await;
-        remove_leftovers(&mut admin).await;
         let template = prepare_template(&mut admin, postgres.url()).await;
+        remove_leftovers(&mut admin, &template).await;
         admin.close().await.unwrap();
         Cluster { postgres, template }
     }
@@ -66,6 +70,28 @@ impl TestDatabase {
     /// A connection of the test's own, as the superuser.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.unwrap()
+    }
+
+    /// One value, asked as the superuser.
+    pub async fn ask<T>(&self, sql: &str) -> T
+    where
+        (T,): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
+        T: Send + Unpin,
+    {
+        let mut connection = self.connect().await;
+        let row: (T,) = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+        row.0
+    }
+
+    /// What the ledger says about an event.
+    pub async fn ledger(&self, event_id: &str) -> Option<String> {
+        self.ask(&format!("select max(outcome) from billsync.webhook_events where event_id = '{event_id}'")).await
+    }
+
+    /// The same database for another role.
+    pub fn url_for(&self, role: &str, password: &str) -> String {
+        let (_, rest) = self.url.split_once('@').unwrap();
+        format!("postgres://{role}:{password}@{rest}")
     }
 
     /// Runs statements as the superuser.
@@ -102,23 +128,45 @@ async fn execute(connection: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();
 }
 
-async fn remove_leftovers(admin: &mut PgConnection) {
-    let databases: Vec<String> = sqlx::query_scalar("select datname::text from pg_database where datname like 'test\\_%'")
-        .fetch_all(&mut *admin)
-        .await
-        .unwrap();
+async fn remove_leftovers(admin: &mut PgConnection, current: &str) {
+    let databases: Vec<String> =
+        sqlx::query_scalar("select datname::text from pg_database where datname like 'test\\_%' or datname like 'template\\_%'")
+            .fetch_all(&mut *admin)
+            .await
+            .unwrap();
     for database in databases {
+        // A template of other migrations, or a database whose test process has ended.
         let process = database.split('_').nth(1).unwrap_or_default();
-        if !PathBuf::from(format!("/proc/{process}")).exists() {
+        if database != current && !PathBuf::from(format!("/proc/{process}")).exists() {
             execute(admin, &format!("drop database if exists {database} with (force)")).await;
         }
     }
 }
 
-/// The migrated template, named by its migrations so that a change to them makes a new one.
-async fn prepare_template(admin: &mut PgConnection, _server_url: &str) -> String {
-    let _ = admin;
-    "template0".to_owned()
+/// The migrated template, named by its migrations, so that a change to them makes a new one. Nobody stays connected to it:
+/// Postgres would refuse to clone it.
+async fn prepare_template(admin: &mut PgConnection, server_url: &str) -> String {
+    let template = format!("template_{}", fingerprint_of_migrations());
+    let exists = sqlx::query_scalar::<_, bool>("select exists (select from pg_database where datname = $1)").bind(&template);
+    if !exists.fetch_one(&mut *admin).await.unwrap() {
+        let unfinished = format!("unfinished_{template}");
+        execute(admin, &format!("drop database if exists {unfinished} with (force)")).await;
+        execute(admin, &format!("create database {unfinished} template template0")).await;
+        let store = Store::connect(&StoreSettings::new(url_of(server_url, &unfinished))).await.unwrap();
+        store.migrate(now()).await.unwrap();
+        store.close().await;
+        execute(admin, &format!("alter database {unfinished} rename to {template}")).await;
+    }
+    template
+}
+
+fn fingerprint_of_migrations() -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut digest = Sha256::new();
+    files.iter().for_each(|file| digest.update(std::fs::read(file).unwrap()));
+    hex::encode(digest.finalize()).chars().take(16).collect()
 }
 
 #[tokio::test]
