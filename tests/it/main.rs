@@ -12,6 +12,7 @@ mod decoding;
 mod embedded;
 mod http;
 mod schema;
+mod journeys_in_postgres;
 mod signatures;
 mod stories;
 mod support;
