@@ -1,8 +1,6 @@
 //! Every story of `fixtures/journeys` through the committers into a real Postgres: two of them on one database, eight
 //! senders, any order, duplicates. The rows in the tables are those that a person derived from the rules.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
