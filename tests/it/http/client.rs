@@ -1,5 +1,7 @@
 //! A client that says exactly what a test wants said, byte for byte.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
