@@ -93,7 +93,7 @@ impl<'a> Document<'a> {
     #[inline]
     pub fn find_all<const N: usize>(&self, names: [&'static str; N]) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
         let fingerprints = names.map(|name| text::fingerprint(name.as_bytes()));
-        let is_candidate = move |node: &Node| node.kind == Kind::Key && fingerprints.contains(&node.fingerprint);
+        let is_candidate = move |node: &Node| node.kind == Kind::Key && text::is_one_of(node.fingerprint, &fingerprints);
         let candidates = self.nodes.iter().enumerate().filter(move |(_, node)| is_candidate(node));
         let members = candidates.map(|(index, _)| (Value::new(self, index), Value::new(self, index + 1)));
         members.filter(move |(key, _)| names.iter().any(|name| key.says(name)))

@@ -63,9 +63,9 @@ impl Parser<'_> {
     }
 
     #[inline]
-    fn push(&mut self, start: usize, kind: Kind, escaped: bool) {
+    fn push(&mut self, start: usize, kind: Kind, escaped: bool, fingerprint: u16) {
         let next = self.nodes.len() as u32 + 1;
-        self.nodes.push(Node { start: start as u32, end: self.at as u32, next, kind, escaped, fingerprint: 0 });
+        self.nodes.push(Node { start: start as u32, end: self.at as u32, next, kind, escaped, fingerprint });
     }
 
     /// Reads a scalar, an empty container, or the opening of a container with its first key: then a value has to follow
@@ -73,7 +73,11 @@ impl Parser<'_> {
     fn value(&mut self) -> Result<bool, SyntaxError> {
         self.skip_white_space();
         match self.peek() {
-            Some(b'"') => self.string(Kind::String)?,
+            Some(b'"') => {
+                let start = self.at;
+                let escaped = self.string()?;
+                self.push(start, Kind::String, escaped, 0);
+            }
             Some(b'{') => return self.open(Kind::Object, b'}'),
             Some(b'[') => return self.open(Kind::Array, b']'),
             Some(b'-' | b'0'..=b'9') => self.number()?,
@@ -92,11 +96,11 @@ impl Parser<'_> {
         self.skip_white_space();
         if self.peek() == Some(closing) {
             self.at += 1;
-            self.push(start, kind, false);
+            self.push(start, kind, false, 0);
             return Ok(false);
         }
         self.open.push(self.nodes.len() as u32);
-        self.push(start, kind, false);
+        self.push(start, kind, false, 0);
         if kind == Kind::Object {
             self.key()?;
         }
@@ -140,16 +144,15 @@ impl Parser<'_> {
         if self.peek() != Some(b'"') {
             return self.fail();
         }
-        let start = self.at + 1;
-        self.string(Kind::Key)?;
-        let name = start..self.at - 1;
-        if let Some(node) = self.nodes.last_mut() {
-            node.fingerprint = if node.escaped {
-                fingerprint(unescape(self.text.get(name).unwrap_or_default()).as_bytes())
-            } else {
-                fingerprint(self.bytes.get(name).unwrap_or_default())
-            };
-        }
+        let start = self.at;
+        let escaped = self.string()?;
+        let name = start + 1..self.at - 1;
+        let fingerprint = if escaped {
+            fingerprint(unescape(self.text.get(name).unwrap_or_default()).as_bytes())
+        } else {
+            fingerprint(self.bytes.get(name).unwrap_or_default())
+        };
+        self.push(start, Kind::Key, escaped, fingerprint);
         self.skip_white_space();
         if self.peek() != Some(b':') {
             return self.fail();
@@ -158,8 +161,9 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn string(&mut self, kind: Kind) -> Result<(), SyntaxError> {
-        let start = self.at;
+    /// Skips a string and tells whether it has escapes.
+    #[inline]
+    fn string(&mut self) -> Result<bool, SyntaxError> {
         self.at += 1;
         let mut escaped = false;
         loop {
@@ -174,10 +178,10 @@ impl Parser<'_> {
             }
         }
         self.at += 1;
-        self.push(start, kind, escaped);
-        Ok(())
+        Ok(escaped)
     }
 
+    #[cold]
     fn escape(&mut self) -> Result<(), SyntaxError> {
         let Some(escape) = text::read_escape(self.bytes.get(self.at..).unwrap_or_default()) else { return self.fail() };
         let start = self.at;
@@ -224,7 +228,7 @@ impl Parser<'_> {
         if let Some(b'e' | b'E') = self.peek() {
             exponent = self.exponent()?;
         }
-        self.push(start, Kind::Number, false);
+        self.push(start, Kind::Number, false, 0);
         if self.at - start > 100 || exponent != 0 {
             self.weigh(start, whole, fraction, exponent);
         }
@@ -265,7 +269,7 @@ impl Parser<'_> {
             return self.fail();
         }
         self.at += word.len();
-        self.push(start, kind, false);
+        self.push(start, kind, false, 0);
         Ok(())
     }
 }

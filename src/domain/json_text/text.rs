@@ -25,6 +25,12 @@ pub(super) fn fingerprint(name: &[u8]) -> u16 {
     u16::from_le_bytes([mix, name.len() as u8])
 }
 
+/// Compares with all of them, which a processor does at once; stopping at the first would be slower.
+#[inline]
+pub(super) fn is_one_of<const N: usize>(fingerprint: u16, candidates: &[u16; N]) -> bool {
+    candidates.iter().fold(false, |found, candidate| found | (*candidate == fingerprint))
+}
+
 const ONES: u64 = u64::MAX / 255;
 const HIGH_BITS: u64 = ONES * 0x80;
 

@@ -116,11 +116,11 @@ impl<'a> Value<'a> {
         let mut picked = [None; N];
         for (key, value) in self.members() {
             let fingerprint = key.node().fingerprint;
-            if !fingerprints.contains(&fingerprint) {
+            if !text::is_one_of(fingerprint, &fingerprints) {
                 continue;
             }
-            for (slot, name) in picked.iter_mut().zip(names) {
-                if key.says(name) {
+            for (slot, (candidate, name)) in picked.iter_mut().zip(fingerprints.iter().zip(names)) {
+                if *candidate == fingerprint && key.says(name) {
                     *slot = Some(value).filter(|value| value.kind() != Kind::Null);
                 }
             }
