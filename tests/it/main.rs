@@ -12,6 +12,7 @@ mod decoding;
 mod embedded;
 mod http;
 mod journeys_in_postgres;
+mod kill;
 mod schema;
 mod signatures;
 mod stories;

@@ -1,9 +1,10 @@
-//! What the tests share: a Postgres for the run and a database per test, a server in this process,
+//! What the tests share: a Postgres for the run and a database per test, a server in this process or in one of its own,
 //! and signed events to send to it.
 
 pub mod database;
 pub mod events;
 pub mod server;
+pub mod service;
 pub mod wait;
 
 pub use wait::until;

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use crate::support::service::child_of;
 use billsync::embedded_postgres::{EmbeddedPostgres, Options};
 
 const HOME: &str = "TEST_HOLDER_HOME";
@@ -80,13 +81,7 @@ impl Holder {
 
     /// Its guard, a child process of it.
     pub fn guard_pid(&self) -> i32 {
-        let children = format!("/proc/{0}/task", self.child.id());
-        let tasks = std::fs::read_dir(children).unwrap().flatten();
-        let pids = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-        let pids: Vec<i32> =
-            pids.flat_map(|it| it.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect();
-        assert_eq!(pids.len(), 1, "one child, the guard: {pids:?}");
-        pids[0]
+        child_of(self.child.id())
     }
 }
 
