@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use self::envelope::Envelope;
 use self::object::{Names, Object, Reading};
+use crate::domain::billing::facts::Fact;
 use crate::domain::event::{Content, Event, Payload, Provider, Source};
 use crate::domain::json_text::{Document, MAX_DEPTH, SyntaxError, Unreadable};
 use crate::domain::rules::Rules;
@@ -75,7 +76,14 @@ pub fn decode_event(body: &VerifiedBody, source: Source, rules: &Rules) -> Resul
     Ok(assemble(envelope, names, payload, content, source))
 }
 
-fn assemble(envelope: Envelope<'_>, names: Names, payload: Payload, content: Content, source: Source) -> Event {
+fn assemble(envelope: Envelope<'_>, mut names: Names, payload: Payload, content: Content, source: Source) -> Event {
+    // An invoice may name its user deeper down than other objects do.
+    if let Content::Snapshots(snapshots) = &content {
+        let facts = snapshots.iter().filter_map(|snapshot| snapshot.fact.as_deref());
+        names.add_users(
+            facts.filter_map(|fact| if let Fact::Invoice(invoice) = fact { invoice.clerk_user_id.clone() } else { None }),
+        );
+    }
     Event {
         provider: Provider::Stripe,
         id: envelope.id,

@@ -46,7 +46,8 @@ pub(super) fn read(root: Value<'_>) -> Result<Envelope<'_>, MalformedEvent> {
         created: time.ok_or_else(|| MalformedEvent("created: not a time".into()))?,
         api_version: api_version.and_then(Value::as_text),
         livemode: livemode.and_then(Value::as_bool),
-        account: account.and_then(Value::as_id).unwrap_or_default(),
+        // Of any length: an account that is not ours must never pass for ours.
+        account: account.and_then(Value::as_text).unwrap_or_default(),
         object: if is_thin { related_object } else { object },
         previous_attributes: previous_attributes.filter(|previous| previous.is_object()),
         from_read: false,

@@ -83,12 +83,19 @@ pub(super) fn names(object: &Object<'_>, previous_attributes: Option<Value<'_>>,
     names.owner_id = names.customer_ids.first().cloned();
     let reference = object.client_reference_id.filter(|_| object.is("checkout.session"));
     let metadata = [object.metadata, previous_metadata].map(|metadata| clerk_user_id(metadata, rules));
-    for id in reference.and_then(Value::as_id).into_iter().chain(metadata.into_iter().flatten()) {
-        if !names.clerk_user_ids.contains(&id) {
-            names.clerk_user_ids.push(id);
+    names.add_users(reference.and_then(Value::as_id).into_iter().chain(metadata.into_iter().flatten()));
+    names
+}
+
+impl Names {
+    /// Adds the users that are not named yet.
+    pub fn add_users(&mut self, users: impl Iterator<Item = String>) {
+        for id in users {
+            if !self.clerk_user_ids.contains(&id) {
+                self.clerk_user_ids.push(id);
+            }
         }
     }
-    names
 }
 
 /// The object types that the projection reads.

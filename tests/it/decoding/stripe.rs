@@ -118,6 +118,8 @@ fn connect_is_mirrored_under_its_account() {
     let snapshot = the_snapshot(&event);
     assert_eq!((event.account.as_str(), snapshot.key.account.as_str()), ("acct_1", "acct_1"));
     assert!(snapshot.fact.is_none() && snapshot.object.is_some());
+    body["account"] = json!("a".repeat(300));
+    assert!(the_snapshot(&decode_stripe(body.to_string().as_bytes()).expect("an event")).fact.is_none());
     // Nothing of it is read, so nothing of it can be unreadable.
     body["data"]["object"] = json!({"id": "sub_1", "object": "subscription"});
     assert!(the_snapshot(&decode_stripe(body.to_string().as_bytes()).expect("an event")).fact.is_none());

@@ -270,6 +270,9 @@ fn invoice_dialects() -> [Value; 3] {
 
 #[test]
 fn an_invoice_in_three_dialects() {
+    for dialect in invoice_dialects() {
+        assert_eq!(stripe_event("invoice.paid", dialect).clerk_user_ids, ["user_1"]);
+    }
     let [newest, middle, oldest] = invoice_dialects().map(|object| fact_as!(stripe_event("invoice.paid", object), Invoice));
     assert_eq!(
         (newest.customer.as_deref(), newest.subscription.as_deref(), newest.status.as_str()),
