@@ -8,5 +8,6 @@ pub mod embedded_postgres;
 pub mod http;
 pub mod ingest;
 pub mod metrics;
+pub mod schedule;
 pub mod store;
 pub mod telemetry;

@@ -19,6 +19,11 @@ const QUEUE_EVENTS: &str = "billsync_queue_events";
 const LOCK_WAITS: &str = "billsync_lock_waits_total";
 const NEWEST_EVENT_AGE: &str = "billsync_newest_event_age_seconds";
 const ALERTS: &str = "billsync_alerts_total";
+const SCHEDULE_LAST_SUCCESS: &str = "billsync_schedule_last_success_timestamp_seconds";
+const SCHEDULE_RUN_SECONDS: &str = "billsync_schedule_run_seconds";
+const SCHEDULE_ROWS: &str = "billsync_schedule_rows_total";
+const SCHEDULE_RUNS: &str = "billsync_schedule_runs_total";
+const METER_REQUESTS: &str = "billsync_meter_requests_total";
 
 const SECONDS_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 const BATCH_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
@@ -56,6 +61,11 @@ fn describe() {
     describe_counter!(LOCK_WAITS, "Transactions given up because somebody else held a lock");
     describe_gauge!(NEWEST_EVENT_AGE, "Seconds since the newest received event occurred, by provider");
     describe_counter!(ALERTS, "What a person should look at, by name");
+    describe_gauge!(SCHEDULE_LAST_SUCCESS, "When a scheduled task last got to its end, by task");
+    describe_gauge!(SCHEDULE_RUN_SECONDS, "Seconds that the last run of a scheduled task took, by task");
+    describe_counter!(SCHEDULE_ROWS, "Rows that scheduled tasks changed, by task");
+    describe_counter!(SCHEDULE_RUNS, "Runs of scheduled tasks, by task and outcome");
+    describe_counter!(METER_REQUESTS, "Requests to consume and release, by meter and outcome");
 }
 
 /// The metrics in Prometheus' text format; empty unless [`install`]ed.
@@ -125,6 +135,23 @@ pub fn count_lock_wait() {
 /// An [`crate::domain::billing::stored::Alert`] was raised.
 pub fn count_alert(name: &'static str) {
     counter!(ALERTS, "name" => name).increment(1);
+}
+
+/// A scheduled task ran in this process; `succeeded_at` when it got to its end.
+pub fn record_scheduled_run(task: &'static str, took: Duration, rows: u64, succeeded_at: Option<DateTime<Utc>>) {
+    let outcome = if succeeded_at.is_some() { "succeeded" } else { "failed" };
+    counter!(SCHEDULE_RUNS, "task" => task, "outcome" => outcome).increment(1);
+    counter!(SCHEDULE_ROWS, "task" => task).increment(rows);
+    gauge!(SCHEDULE_RUN_SECONDS, "task" => task).set(took.as_secs_f64());
+    if let Some(at) = succeeded_at {
+        // Seconds since the epoch fit exactly.
+        gauge!(SCHEDULE_LAST_SUCCESS, "task" => task).set(Duration::from_secs(at.timestamp().unsigned_abs()).as_secs_f64());
+    }
+}
+
+/// A meter was asked; `outcome` is one of a fixed few.
+pub fn count_meter_request(meter: &'static str, outcome: &'static str) {
+    counter!(METER_REQUESTS, "meter" => meter, "outcome" => outcome).increment(1);
 }
 
 /// The type as a label: senders choose it, so only a fixed list gets a series of its own.

@@ -16,6 +16,9 @@ mod owners;
 mod plans;
 mod pool;
 mod refetch_queue;
+mod retention;
+mod schedule;
+mod usage;
 mod users;
 mod users_sql;
 
@@ -28,6 +31,8 @@ pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
 pub use plans::PlanChange;
 pub use pool::{PoolerMode, Store, StoreSettings, Tx};
+pub use schedule::LastRun;
+pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 
 /// Every statement by name: what the test of the schema prepares.
 pub fn statements() -> Vec<(&'static str, &'static str)> {
@@ -40,6 +45,9 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         users_sql::ALL,
         plans::ALL,
         refetch_queue::ALL,
+        retention::ALL,
+        schedule::ALL,
+        usage::ALL,
         inspect::ALL,
     ]
     .concat()

@@ -1,15 +1,17 @@
 //! One batch of events in one transaction: lock, load, fold, write, commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use thiserror::Error;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock::Clock;
 use crate::domain::billing::accounts::{Accounts, Applied, Context};
+use crate::domain::billing::rows::Effect;
 use crate::domain::billing::stored::{Alert, Changes};
-use crate::domain::event::{Event, EventId, Outcome};
+use crate::domain::event::{Content, Event, EventId, Outcome, Payload, Provider, Source};
 use crate::domain::rules::Rules;
 use crate::metrics;
 use crate::store::{
@@ -91,8 +93,7 @@ pub async fn commit_failed(
     done.receipts.into_iter().next().ok_or_else(|| BatchError::Unavailable("an event got no receipt".into()))
 }
 
-/// Re-projects users and links customers anew, without an event: the catalog, the clock or the operator spoke. Returns how
-/// many users' rows changed.
+/// As [`reproject_because`], where nothing more is known of the cause.
 pub async fn reproject(
     store: &Store,
     customers: &[String],
@@ -100,7 +101,20 @@ pub async fn reproject(
     rules: &Rules,
     clock: &Clock,
 ) -> Result<usize, BatchError> {
-    let work = Work::Accounts { customers, clerk_ids };
+    reproject_because("reproject", store, customers, clerk_ids, rules, clock).await
+}
+
+/// Re-projects users and links customers anew, without an event: the catalog, the clock or the operator spoke. The ledger
+/// gets an entry of the type `cause`, source `job`, for every user whose rows changed. Returns how many did.
+pub async fn reproject_because(
+    cause: &'static str,
+    store: &Store,
+    customers: &[String],
+    clerk_ids: &[String],
+    rules: &Rules,
+    clock: &Clock,
+) -> Result<usize, BatchError> {
+    let work = Work::Accounts { cause, customers, clerk_ids };
     Ok(run(store, Concerned::of_accounts(customers, clerk_ids, rules), &work, rules, clock).await?.users)
 }
 
@@ -108,7 +122,7 @@ pub async fn reproject(
 enum Work<'a> {
     Events(&'a [Arc<Event>]),
     Refused { event: &'a Arc<Event>, reason: &'a str },
-    Accounts { customers: &'a [String], clerk_ids: &'a [String] },
+    Accounts { cause: &'static str, customers: &'a [String], clerk_ids: &'a [String] },
 }
 
 impl Work<'_> {
@@ -184,54 +198,99 @@ async fn attempt(
     let catalog = store.load_catalog(tx).await?;
     let context = Context { catalog: &catalog, rules, now };
     let mut accounts = Accounts::new(second.loaded);
-    let applied = apply(&mut accounts, work, &fresh, context);
+    let done = apply(&mut accounts, work, &fresh, context);
     let changes = accounts.into_changes();
     let missing = unlocked(&changes, concerned, &clerk_ids);
     if !missing.is_nothing() {
         return Ok(Attempt::Widen(missing));
     }
     record_changes(tx, &changes, &second.user_ids, now).await?;
-    if !fresh.is_empty() {
-        record_events(tx, &entries(work, &fresh, &applied, now)).await?;
+    let written = entries(work, &fresh, &done, now);
+    if !written.is_empty() {
+        record_events(tx, &written).await?;
     }
-    let receipts = fresh.receipts(&applied);
+    let receipts = fresh.receipts(&done.applied);
     Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts }))
 }
 
-fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Context<'_>) -> Vec<Applied> {
+/// What the fold answered: one entry per fresh event, or the events that the ledger gets in place of any.
+#[derive(Debug, Default)]
+struct Folded {
+    own_events: Vec<Event>,
+    applied: Vec<Applied>,
+}
+
+fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Context<'_>) -> Folded {
     match work {
         Work::Events(events) => {
-            fresh.indexes().filter_map(|i| events.get(i)).map(|event| accounts.apply(event, context)).collect()
+            let events = fresh.indexes().filter_map(|i| events.get(i));
+            Folded { applied: events.map(|event| accounts.apply(event, context)).collect(), ..Folded::default() }
         }
         Work::Refused { event, reason } => {
             let effects = accounts.apply_failed(event, context);
-            vec![Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects }]
+            let applied = vec![Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects }];
+            Folded { applied, ..Folded::default() }
         }
-        Work::Accounts { customers, clerk_ids } => {
+        Work::Accounts { cause, customers, clerk_ids } => {
+            let mut effects: Vec<Effect> = Vec::new();
             for customer_id in *customers {
-                accounts.relink(customer_id, context);
+                effects.extend(accounts.relink(customer_id, context));
             }
             for clerk_id in *clerk_ids {
-                accounts.reproject(clerk_id, context);
+                effects.extend(accounts.reproject(clerk_id, context));
             }
-            Vec::new()
+            job_events(cause, effects, context.now)
         }
     }
 }
 
-fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, applied: &'a [Applied], now: DateTime<Utc>) -> Vec<LedgerEntry<'a>> {
+/// An event of our own per user whose rows changed, so that the ledger explains also what no provider's event caused.
+fn job_events(cause: &str, effects: Vec<Effect>, now: DateTime<Utc>) -> Folded {
+    let mut by_user: BTreeMap<String, Vec<Effect>> = BTreeMap::new();
+    for effect in effects {
+        by_user.entry(effect.user_id.clone()).or_default().push(effect);
+    }
+    let mut folded = Folded::default();
+    for (user_id, effects) in by_user {
+        folded.own_events.push(job_event(cause, user_id, now));
+        folded.applied.push(Applied { outcome: Outcome::Applied, reason: None, effects });
+    }
+    folded
+}
+
+fn job_event(cause: &str, user_id: String, now: DateTime<Utc>) -> Event {
+    let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+    let id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()));
+    Event {
+        // Its owner is a Clerk user; `source` says that Clerk has not spoken.
+        provider: Provider::Clerk,
+        id: format!("job_{id}"),
+        event_type: cause.to_owned(),
+        occurred_at: now,
+        api_version: None,
+        livemode: None,
+        account: String::new(),
+        source: Source::Job,
+        object_id: Some(user_id.clone()),
+        owner_id: Some(user_id.clone()),
+        customer_ids: Vec::new(),
+        clerk_user_ids: vec![user_id],
+        payload: Payload { text: "{}".into(), fits_jsonb: true },
+        content: Content::Ignored { reason: String::new() },
+    }
+}
+
+fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, folded: &'a Folded, now: DateTime<Utc>) -> Vec<LedgerEntry<'a>> {
     let events = work.events();
     let payload_as_bytes = matches!(work, Work::Refused { .. });
-    let written = fresh.indexes().zip(applied).filter_map(|(index, applied)| {
-        let event = events.get(index)?;
-        Some(LedgerEntry {
-            event,
-            outcome: applied.outcome,
-            reason: applied.reason.as_deref(),
-            effects: &applied.effects,
-            received_at: fresh.received_at.get(&event.key()).copied().unwrap_or(now),
-            payload_as_bytes,
-        })
+    let fresh_events = fresh.indexes().filter_map(|index| events.get(index).map(Arc::as_ref));
+    let written = fresh_events.chain(&folded.own_events).zip(&folded.applied).map(|(event, applied)| LedgerEntry {
+        event,
+        outcome: applied.outcome,
+        reason: applied.reason.as_deref(),
+        effects: &applied.effects,
+        received_at: fresh.received_at.get(&event.key()).copied().unwrap_or(now),
+        payload_as_bytes,
     });
     let mut entries: Vec<LedgerEntry<'a>> = written.collect();
     entries.sort_by(|a, b| (a.event.provider, &a.event.id).cmp(&(b.event.provider, &b.event.id)));
@@ -309,7 +368,7 @@ async fn probe(store: &Store, rules: &Rules, clock: &Clock) -> Result<(), BatchE
 fn without_content(event: &Event) -> Event {
     let clean = |text: &String| text.replace('\0', "\u{FFFD}");
     let mut bare = event.clone();
-    bare.content = crate::domain::event::Content::Ignored { reason: String::new() };
+    bare.content = Content::Ignored { reason: String::new() };
     bare.id = clean(&event.id);
     bare.event_type = clean(&event.event_type);
     bare.object_id = event.object_id.as_ref().map(clean);

@@ -33,6 +33,26 @@ pub fn period_at(anchor: DateTime<Utc>, at: DateTime<Utc>) -> Period {
     Period { start: boundary(anchor, index), end: boundary(anchor, index + 1) }
 }
 
+/// What the end of a period does: the period that follows, and what is archived of the one that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollover {
+    pub next: Period,
+    pub ended: UsageReset,
+}
+
+/// The rollover that is due at `now`, if the period `[start, reset_at)` of `anchor` has ended. One, however long ago.
+pub fn plan_rollover(
+    anchor: DateTime<Utc>,
+    start: DateTime<Utc>,
+    reset_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Option<Rollover> {
+    (now >= reset_at).then(|| {
+        let target = period_at(anchor, now);
+        rollover(anchor, start, reset_at, Period { start: target.start.max(reset_at), end: target.end })
+    })
+}
+
 /// The usage columns at `now`, and the period that has to be archived with them, if one has ended.
 pub fn plan_usage(
     stored: Option<&UsageColumns>,
@@ -59,29 +79,33 @@ pub fn plan_usage(
         usage.usage_reset_date = Some(reset_at);
         return (usage, None);
     }
-    let due = now >= reset_at;
+    if let Some(due) = plan_rollover(terms.anchor, start, reset_at, now) {
+        usage.usage_period_start = Some(due.next.start);
+        return (usage, Some(due.ended));
+    }
     // A change of the anchor ends a period before its time. Once per subscription, or moving the billing date again and
     // again would refill the counters.
-    let early = !due
-        && target.start > start
+    let early = target.start > start
         && (terms.subscription.is_none() || stored.early_reset_subscription.as_deref() != terms.subscription);
-    if !due && !early {
+    if !early {
         usage.usage_period_start = Some(start);
         // A clock that runs backwards must not make a period end before it starts.
         usage.usage_reset_date = Some(if target.end > start { target.end } else { reset_at });
         return (usage, None);
     }
-    let new_start = if due { target.start.max(reset_at) } else { target.start };
-    if early && terms.subscription.is_some() {
+    if terms.subscription.is_some() {
         usage.early_reset_subscription = terms.subscription.map(str::to_owned);
     }
-    usage.usage_period_start = Some(new_start);
-    let reset = UsageReset {
+    (usage, Some(rollover(terms.anchor, start, reset_at, target).ended))
+}
+
+fn rollover(anchor: DateTime<Utc>, start: DateTime<Utc>, reset_at: DateTime<Utc>, next: Period) -> Rollover {
+    let ended = UsageReset {
         period_start: start,
-        period_end: reset_at.min(new_start),
-        periods_skipped: whole_periods(terms.anchor, reset_at, new_start),
+        period_end: reset_at.min(next.start),
+        periods_skipped: whole_periods(anchor, reset_at, next.start),
     };
-    (usage, Some(reset))
+    Rollover { next, ended }
 }
 
 /// How many whole periods lie between two instants.

@@ -1,0 +1,117 @@
+//! The usage reset: ends the periods that are over, in batches that hold their locks for a few tens of milliseconds at most.
+//! What a reset does stands in `domain::billing::usage_period` and in `store::usage`.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::schedule::{Summary, Task, TaskError, Work};
+use crate::store::{ErrorKind, StoreError};
+
+/// Listed at a time; a list costs a scan of the index of due rows.
+const PAGE: i64 = 20_000;
+
+/// What a transaction should take; it holds its locks no longer.
+const AIM: Duration = Duration::from_millis(20);
+
+const FIRST_BATCH: usize = 128;
+const LEAST_BATCH: usize = 16;
+const LARGEST_BATCH: usize = 2_000;
+
+/// The task.
+pub fn task() -> Task {
+    let purpose = "Ends usage periods that are over: archives and zeroes the counters, copies the plan's limits anew";
+    Task::new("usage-reset", purpose, Duration::from_secs(30), |work| async move { reset(&work, None).await })
+}
+
+/// Resets every row that is due, of all users or of one. A row that somebody else holds stays due: whoever holds it is
+/// likely to reset it, and the next run does otherwise.
+pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError> {
+    let mut summary = Summary::default();
+    let mut size = BatchSize::default();
+    loop {
+        let now = work.clock.now();
+        let mut due = work.store.list_due_usage(now, user, PAGE).await?;
+        // Neighbours in the tables, and the order in which everybody locks.
+        due.sort_unstable();
+        let before = summary.rows;
+        let mut rest = due.as_slice();
+        while !rest.is_empty() {
+            if work.stop.is_asked() {
+                summary.stopped = true;
+                return Ok(summary);
+            }
+            let (batch, others) = rest.split_at(size.get().min(rest.len()));
+            rest = others;
+            summary.rows += reset_batch(work, batch, &mut size).await?;
+            summary.batches += 1;
+        }
+        // Nothing done: what is listed is held by others, or there is nothing left.
+        if summary.rows == before {
+            summary.left = due.len() as u64;
+            return Ok(summary);
+        }
+    }
+}
+
+async fn reset_batch(work: &Work, batch: &[Uuid], size: &mut BatchSize) -> Result<u64, StoreError> {
+    let began = Instant::now();
+    let result = work.store.reset_usage(batch, work.clock.now()).await;
+    size.learn(batch.len(), began.elapsed());
+    match result {
+        // Whatever it waited for will have ended by the next list.
+        Err(error) if error.kind() == ErrorKind::Contended => Ok(0),
+        other => other,
+    }
+}
+
+/// How many rows a transaction takes: as many as the last ones show to fit [`AIM`].
+#[derive(Debug)]
+struct BatchSize(usize);
+
+impl Default for BatchSize {
+    fn default() -> Self {
+        BatchSize(FIRST_BATCH)
+    }
+}
+
+impl BatchSize {
+    fn get(&self) -> usize {
+        self.0
+    }
+
+    fn learn(&mut self, rows: usize, took: Duration) {
+        let next = match took.checked_div(2) {
+            Some(half) if half > AIM => self.0 / 2,
+            _ if took > AIM => self.0 - self.0 / 8,
+            // A batch that was not full says little.
+            _ if rows >= self.0 => self.0 + self.0 / 8,
+            _ => self.0,
+        };
+        self.0 = next.clamp(LEAST_BATCH, LARGEST_BATCH);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_shrink_at_once_when_they_take_long_and_grow_slowly() {
+        let mut size = BatchSize::default();
+        size.learn(128, AIM * 3);
+        assert_eq!(size.get(), 64);
+        size.learn(64, AIM / 2);
+        assert_eq!(size.get(), 72);
+        size.learn(5, AIM / 2);
+        assert_eq!(size.get(), 72, "a small batch is no measure");
+        for _ in 0..100 {
+            size.learn(size.get(), AIM * 9);
+        }
+        assert_eq!(size.get(), LEAST_BATCH);
+        for _ in 0..100 {
+            size.learn(size.get(), Duration::ZERO);
+        }
+        assert_eq!(size.get(), LARGEST_BATCH);
+    }
+}
