@@ -9,6 +9,8 @@ mod output;
 mod plans;
 mod profile_table;
 mod replay;
+mod reset_usage;
+mod schedule;
 mod serve;
 
 use std::ffi::OsString;
@@ -78,6 +80,8 @@ enum Command {
     Plans(plans::PlansCommand),
     Replay(replay::ReplayCommand),
     Inspect(inspect::InspectCommand),
+    ResetUsage(reset_usage::ResetUsageCommand),
+    Schedule(schedule::ScheduleCommand),
     Config(config::ConfigCommand),
 }
 
@@ -148,6 +152,8 @@ impl Command {
                 Command::Plans(command) => command.run(config).await,
                 Command::Replay(command) => command.run(config).await,
                 Command::Inspect(command) => command.run(config).await,
+                Command::ResetUsage(command) => command.run(config).await,
+                Command::Schedule(command) => command.run(config).await,
                 Command::Config(command) => command.run(config),
             }
         })

@@ -1,9 +1,11 @@
 //! The HTTP side: routes, their answers, and the server that serves them. The only place that knows actix.
 
 pub mod application;
+pub mod auth;
 mod body;
 mod health;
 pub mod problem;
 mod request;
 pub mod server;
+mod usage;
 mod webhooks;

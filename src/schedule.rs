@@ -111,8 +111,8 @@ impl Task {
     }
 
     /// Does the work once, without lease and record.
-    pub async fn run(&self, work: Work) -> Result<Summary, TaskError> {
-        (self.body)(work).await
+    pub fn run(&self, work: Work) -> BoxFuture<'static, Result<Summary, TaskError>> {
+        (self.body)(work)
     }
 }
 

@@ -5,6 +5,7 @@
 mod statements;
 
 mod apply;
+mod consume;
 mod error;
 mod facts;
 mod inspect;
@@ -23,6 +24,7 @@ mod users;
 mod users_sql;
 
 pub use apply::{probe_writes, record_changes};
+pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use error::{ErrorKind, StoreError};
 pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
 pub use ledger::{KnownEvent, LedgerEntry, record_events};
@@ -46,6 +48,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         plans::ALL,
         refetch_queue::ALL,
         retention::ALL,
+        consume::ALL,
         schedule::ALL,
         usage::ALL,
         inspect::ALL,

@@ -15,7 +15,7 @@ use crate::cli::plans::catalog_file::has_free_plan;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::billing::plan::Plan;
-use crate::ingest::transaction::reproject;
+use crate::ingest::transaction::reproject_because;
 use crate::store::{PlanChange, Store};
 
 /// Few enough that their locks are held briefly.
@@ -100,7 +100,8 @@ pub async fn reproject_all(config: &Config, store: &Store) -> anyhow::Result<usi
         let ids = store.list_clerk_user_ids(&after, USERS_A_TRANSACTION).await?;
         let Some(last) = ids.last() else { return Ok(changed) };
         after.clone_from(last);
-        changed += reproject(store, &[], &ids, &config.rules, &Clock::System).await.context("re-projecting users")?;
+        let reprojected = reproject_because("plans.apply", store, &[], &ids, &config.rules, &Clock::System).await;
+        changed += reprojected.context("re-projecting users")?;
     }
 }
 

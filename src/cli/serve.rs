@@ -13,8 +13,10 @@ use crate::config::{Config, Secret};
 use crate::domain::signature::standard_webhooks::ClerkSecret;
 use crate::domain::signature::stripe::StripeSecret;
 use crate::http::application::Application;
+use crate::http::auth::ApiToken;
 use crate::http::server::ServerOptions;
 use crate::ingest::committer;
+use crate::schedule::{self, Schedule, Work};
 use crate::store::Store;
 
 /// Receive webhooks, until SIGTERM or Ctrl-C
@@ -56,7 +58,7 @@ fn mounted(secrets: &[Secret]) -> &'static str {
     if secrets.is_empty() { "not mounted" } else { "mounted" }
 }
 
-/// Starts queues and server on the address.
+/// Starts queues, server and schedule; the schedule ends with the application.
 pub fn start(config: &Config, listen: &str, store: &Store) -> anyhow::Result<Application> {
     let committer_options = committer::Options { queue_events: config.queue_events, ..committer::Options::default() };
     let server_options = ServerOptions {
@@ -65,10 +67,20 @@ pub fn start(config: &Config, listen: &str, store: &Store) -> anyhow::Result<App
         clerk_secrets: clerk_secrets(&config.clerk_webhook_secrets)?,
         signature_tolerance: Duration::from_secs(config.signature_tolerance_seconds.unsigned_abs()),
         body_limit_bytes: config.body_limit_bytes,
+        store: Some(store.clone()),
+        api_tokens: api_tokens(config)?,
         ..ServerOptions::default()
     };
     let rules = Arc::new(config.rules.clone());
-    Ok(Application::start(store.clone(), rules, Clock::System, committer_options, server_options)?)
+    let work = Work::new(store.clone(), Arc::clone(&rules), Clock::System);
+    let mut application = Application::start(store.clone(), rules, Clock::System, committer_options, server_options)?;
+    application.end_with(Schedule::start(schedule::tasks(config.ledger_retention_days), &work).stop());
+    Ok(application)
+}
+
+fn api_tokens(config: &Config) -> anyhow::Result<Vec<ApiToken>> {
+    let tokens = config.api_tokens.iter().map(|token| ApiToken::new(&token.name, token.token.expose()));
+    tokens.collect::<Result<_, _>>().context("BILLSYNC_API_TOKENS")
 }
 
 fn stripe_secrets(secrets: &[Secret]) -> anyhow::Result<Vec<StripeSecret>> {
@@ -103,10 +115,8 @@ async fn warn_of_gaps(config: &Config, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn without_effect(config: &Config) -> [(&'static str, bool); 5] {
+fn without_effect(config: &Config) -> [(&'static str, bool); 3] {
     [
-        ("BILLSYNC_API_TOKENS", !config.api_tokens.is_empty()),
-        ("BILLSYNC_LEDGER_RETENTION_DAYS", config.ledger_retention_days > 0),
         ("CLERK_SECRET_KEY", config.clerk_secret_key.is_some()),
         ("STRIPE_API_BASE", config.stripe_api_base.is_some()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", config.otlp_endpoint.is_some()),

@@ -1,10 +1,12 @@
 //! A running billsync: server, queues and store, started together and ended in the order in which nothing is lost.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -39,6 +41,17 @@ pub struct Application {
     committer: Committer,
     store: Store,
     housekeeping: JoinHandle<()>,
+    ending: Ending,
+}
+
+/// What has to end after the queues and before the pool.
+#[derive(Default)]
+struct Ending(Option<BoxFuture<'static, ()>>);
+
+impl fmt::Debug for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ending").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Application {
@@ -64,7 +77,7 @@ impl Application {
                 metrics::fold_samples();
             }
         });
-        Ok(Application { server, committer, store, housekeeping })
+        Ok(Application { server, committer, store, housekeeping, ending: Ending::default() })
     }
 
     /// The addresses that it serves on.
@@ -75,6 +88,11 @@ impl Application {
     /// For work that ends in the same transactions as a webhook's.
     pub fn committer(&self) -> &Committer {
         &self.committer
+    }
+
+    /// Has `ending` awaited once the queues are drained, while there are connections still.
+    pub fn end_with(&mut self, ending: impl Future<Output = ()> + Send + 'static) {
+        self.ending = Ending(Some(Box::pin(ending)));
     }
 
     /// Serves until SIGTERM or SIGINT, then ends in order. A second signal does not wait for that.
@@ -100,10 +118,13 @@ impl Application {
         }
     }
 
-    /// Ends in the order in which every 200 ever sent is in the ledger: requests, queues, pool.
+    /// Ends in the order in which every 200 ever sent is in the ledger: requests, queues, scheduled work, pool.
     pub async fn stop(self) -> Result<(), ApplicationError> {
         self.server.stop().await;
         let is_drained = self.committer.close().await;
+        if let Some(ending) = self.ending.0 {
+            ending.await;
+        }
         self.housekeeping.abort();
         self.store.close().await;
         if is_drained { Ok(()) } else { Err(ApplicationError::WriterDied) }

@@ -9,6 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use crate::ingest::committer::SubmitError;
+use crate::store::{ErrorKind, StoreError};
 
 /// An answer other than success. Says what the caller can do about it, never what is in the database or in a payload.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Problem {
     reasons: Vec<Cow<'static, str>>,
     retry_after_seconds: Option<u32>,
     allow: Option<&'static str>,
+    asks_for_token: bool,
     closes_connection: bool,
 }
 
@@ -40,6 +42,7 @@ impl Problem {
             reasons: Vec::new(),
             retry_after_seconds: None,
             allow: None,
+            asks_for_token: false,
             closes_connection: false,
         }
     }
@@ -47,6 +50,13 @@ impl Problem {
     /// 400.
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 401, naming the way to be authorised.
+    pub fn unauthorized() -> Problem {
+        let mut problem = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token of BILLSYNC_API_TOKENS is needed");
+        problem.asks_for_token = true;
+        problem
     }
 
     /// 404.
@@ -87,6 +97,19 @@ impl Problem {
     }
 }
 
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        match error.kind() {
+            ErrorKind::Refused => Problem::bad_request("the database refuses a value of the request"),
+            ErrorKind::Contended => Problem::unavailable("the rows concerned are held by somebody else", 1),
+            ErrorKind::ConnectionLost | ErrorKind::Unavailable => {
+                tracing::warn!(cause = %error, "the database did not answer a request");
+                Problem::unavailable("the database does not answer", 5)
+            }
+        }
+    }
+}
+
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Problem {
         Problem::unavailable(error.to_string(), error.retry_after_seconds())
@@ -119,6 +142,9 @@ impl ResponseError for Problem {
         }
         if let Some(allow) = self.allow {
             response.insert_header((header::ALLOW, allow));
+        }
+        if self.asks_for_token {
+            response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
         if self.closes_connection {
             response.force_close();

@@ -16,11 +16,13 @@ use crate::clock::Clock;
 use crate::domain::rules::Rules;
 use crate::domain::signature::standard_webhooks::ClerkSecret;
 use crate::domain::signature::stripe::StripeSecret;
+use crate::http::auth::{ApiToken, require_token};
 use crate::http::body::BodyBounds;
 use crate::http::problem::Problem;
 use crate::http::request::{RequestSpan, name_request_id};
-use crate::http::{health, webhooks};
+use crate::http::{health, usage, webhooks};
 use crate::ingest::committer::Committer;
+use crate::store::Store;
 
 /// Where and how to serve.
 #[derive(Clone, Debug)]
@@ -35,6 +37,9 @@ pub struct ServerOptions {
     pub stripe_secrets: Vec<StripeSecret>,
     /// Without them the route does not exist.
     pub clerk_secrets: Vec<ClerkSecret>,
+    /// What the API works with; without it, or without tokens, nothing below `/v1` exists.
+    pub store: Option<Store>,
+    pub api_tokens: Vec<ApiToken>,
     pub signature_tolerance: Duration,
     pub body_limit_bytes: usize,
     /// How long a request's head may take to arrive.
@@ -55,6 +60,8 @@ impl Default for ServerOptions {
             max_connections: 1024,
             stripe_secrets: Vec::new(),
             clerk_secrets: Vec::new(),
+            store: None,
+            api_tokens: Vec::new(),
             signature_tolerance: Duration::from_secs(300),
             body_limit_bytes: 2 * 1024 * 1024,
             head_read_timeout: Duration::from_secs(5),
@@ -74,12 +81,19 @@ pub(super) struct Services {
     pub(super) clock: Clock,
     pub(super) stripe_secrets: Vec<StripeSecret>,
     pub(super) clerk_secrets: Vec<ClerkSecret>,
+    pub(super) store: Option<Store>,
+    pub(super) api_tokens: Vec<ApiToken>,
     pub(super) signature_tolerance: Duration,
     pub(super) body_bounds: BodyBounds,
     draining: AtomicBool,
 }
 
 impl Services {
+    /// The database, for handlers that are mounted only with one.
+    pub(super) fn store(&self) -> Result<&Store, Problem> {
+        self.store.as_ref().ok_or_else(Problem::not_found)
+    }
+
     /// Whether the process is about to end.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -103,6 +117,8 @@ pub fn build(options: ServerOptions, committer: Committer, rules: Arc<Rules>, cl
         clock,
         stripe_secrets: options.stripe_secrets,
         clerk_secrets: options.clerk_secrets,
+        store: options.store,
+        api_tokens: options.api_tokens,
         signature_tolerance: options.signature_tolerance,
         body_bounds: BodyBounds { limit_bytes: options.body_limit_bytes, read_timeout: options.body_read_timeout },
         draining: AtomicBool::new(false),
@@ -137,6 +153,9 @@ fn mount(config: &mut web::ServiceConfig, services: &Services) {
     }
     if !services.clerk_secrets.is_empty() {
         config.service(webhook_route("/webhooks/clerk").route(web::post().to(webhooks::receive_clerk)));
+    }
+    if services.store.is_some() && !services.api_tokens.is_empty() {
+        config.service(web::scope("/v1").wrap(from_fn(require_token)).configure(usage::mount));
     }
     config
         .service(read_route("/healthz").route(web::get().to(health::healthz)).route(web::head().to(health::healthz)))

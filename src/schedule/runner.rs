@@ -203,8 +203,8 @@ async fn watch_over(
 ) -> std::convert::Infallible {
     loop {
         tokio::select! {
-            stopping = stopped.wait_for(|stopping| *stopping) => {
-                if stopping.is_ok() {
+            is_stopping = async { stopped.wait_for(|is_stopping| *is_stopping).await.is_ok() } => {
+                if is_stopping {
                     stop.ask();
                 }
                 // The transaction in work ends by itself, well within the lease.

@@ -24,6 +24,18 @@ macro_rules! on_test_clocks {
     };
 }
 
+pub(crate) use on_test_clocks;
+
+/// The plan's feature `enrichments_limit`: without one there is no limit, and one that is no number grants nothing.
+macro_rules! enrichments_limit {
+    () => {
+        "case when not g.plan_features ? 'enrichments_limit' then -1 \
+            when jsonb_typeof(g.plan_features -> 'enrichments_limit') = 'number' then \
+                greatest(least(trunc((g.plan_features -> 'enrichments_limit')::numeric), 2147483647), -2147483648)::int4 end"
+    };
+}
+pub(crate) use enrichments_limit;
+
 /// Adopted, not held, and over at $1.
 macro_rules! is_due {
     () => {
@@ -63,6 +75,10 @@ statements! {
         select g.user_id, g.usage_anchor, g.usage_period_start, g.usage_reset_date from public.user_usage g \
         where g.user_id = any($2) and ", is_due!(), " \
         order by g.user_id for no key update skip locked");
+
+    LOCK_DUE_USAGE_OF_ONE = concat!("\
+        select g.user_id, g.usage_anchor, g.usage_period_start, g.usage_reset_date from public.user_usage g \
+        where g.user_id = any($2) and ", is_due!(), " for no key update");
 
     /// The period is archived from the row's own counters and zeroed in the same statement, and the limits are copied anew.
     RESET_USAGE = "\
@@ -187,7 +203,7 @@ impl Store {
     /// Resets those of the rows that are still due and that nobody else holds, in one transaction; returns how many.
     pub async fn reset_usage(&self, ids: &[Uuid], now: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut tx = self.begin_with(BEGIN_RESET).await?;
-        let reset = match reset(&mut tx, ids, now).await {
+        let reset = match reset(&mut tx, LOCK_DUE_USAGE, ids, now).await {
             Ok(reset) => reset,
             Err(error) => {
                 tx.rollback().await;
@@ -208,8 +224,9 @@ impl Store {
     }
 }
 
-async fn reset(tx: &mut Tx, ids: &[Uuid], now: DateTime<Utc>) -> Result<u64, StoreError> {
-    let query = tx.query_as::<LockedRow>(LOCK_DUE_USAGE).bind(now).bind(ids.to_vec());
+/// Locks the rows that are due with one of the two statements for it, and resets them.
+pub(crate) async fn reset(tx: &mut Tx, lock: &'static str, ids: &[Uuid], now: DateTime<Utc>) -> Result<u64, StoreError> {
+    let query = tx.query_as::<LockedRow>(lock).bind(now).bind(ids.to_vec());
     let locked = query.fetch_all(tx.connection()?).await?;
     let due: Vec<(LockedRow, Rollover)> = locked
         .into_iter()
@@ -233,6 +250,6 @@ async fn reset(tx: &mut Tx, ids: &[Uuid], now: DateTime<Utc>) -> Result<u64, Sto
     Ok(query.execute(tx.connection()?).await?.rows_affected())
 }
 
-pub(crate) fn skipped(ended: &UsageReset) -> i32 {
+fn skipped(ended: &UsageReset) -> i32 {
     i32::try_from(ended.periods_skipped).unwrap_or(i32::MAX)
 }

@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("embedded_postgres", &["config"]),
     ("store", &["clock", "config", "domain"]),
     ("ingest", &["clock", "domain", "metrics", "store"]),
+    ("schedule", &["clock", "domain", "ingest", "metrics", "store"]),
     ("http", &["clock", "domain", "ingest", "metrics", "store"]),
 ];
 

@@ -1,0 +1,215 @@
+//! `/v1/users/{clerk_id}/usage`: what is used and what is left, and the meters that enforce it.
+
+use actix_web::http::StatusCode;
+use actix_web::{Error, HttpResponse, web};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::billing::usage_period::{Period, plan_rollover};
+use crate::http::problem::Problem;
+use crate::http::server::Services;
+use crate::metrics;
+use crate::store::{ArchivedPeriod, Meter, Metered, Reading, UsageRow};
+
+/// More than any request needs.
+const BODY_LIMIT_BYTES: usize = 4096;
+
+/// Longest idempotency key.
+const KEY_CHARACTERS: usize = 255;
+
+/// Archived periods in an answer, newest first.
+const PERIODS: i64 = 24;
+
+/// The routes below `/v1`.
+pub(super) fn mount(config: &mut web::ServiceConfig) {
+    let only_get = || async { Err::<&str, _>(Problem::method_not_allowed("GET")) };
+    let only_post = || async { Err::<&str, _>(Problem::method_not_allowed("POST")) };
+    config
+        .app_data(web::PayloadConfig::new(BODY_LIMIT_BYTES))
+        .service(web::resource("/users/{clerk_id}/usage").route(web::get().to(show)).default_service(web::to(only_get)))
+        .service(
+            web::resource("/users/{clerk_id}/usage/{meter}/consume")
+                .route(web::post().to(consume))
+                .default_service(web::to(only_post)),
+        )
+        .service(
+            web::resource("/users/{clerk_id}/usage/{meter}/release")
+                .route(web::post().to(release))
+                .default_service(web::to(only_post)),
+        );
+}
+
+#[derive(Debug, Deserialize)]
+struct MeterRequest {
+    amount: i64,
+    #[serde(default)]
+    idempotency_key: Option<String>,
+}
+
+/// A meter for people and programs: how much is used of how much, and until when.
+#[derive(Debug, Serialize)]
+struct MeterAnswer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<bool>,
+    used: i32,
+    /// -1: unlimited. `null`: nothing is granted.
+    limit: Option<i32>,
+    /// `null`: unlimited.
+    remaining: Option<i32>,
+    /// `null`: no period zeroes it.
+    resets_at: Option<DateTime<Utc>>,
+}
+
+impl MeterAnswer {
+    fn new(reading: &Reading) -> MeterAnswer {
+        let Reading { used, limit, resets_at, allowed } = *reading;
+        let remaining = if limit == Some(-1) { None } else { Some(limit.unwrap_or(0).saturating_sub(used).max(0)) };
+        MeterAnswer { allowed: Some(allowed), used, limit, remaining, resets_at }
+    }
+
+    fn shown(used: i32, limit: Option<i32>, resets_at: Option<DateTime<Utc>>) -> MeterAnswer {
+        MeterAnswer { allowed: None, ..MeterAnswer::new(&Reading { allowed: false, used, limit, resets_at }) }
+    }
+}
+
+/// `POST …/consume`.
+async fn consume(
+    path: web::Path<(String, String)>,
+    body: Result<Bytes, Error>,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
+    let (clerk_id, meter) = path.into_inner();
+    meter_request(&services, &clerk_id, &meter, body, 1).await
+}
+
+/// `POST …/release`: gives back, down to zero.
+async fn release(
+    path: web::Path<(String, String)>,
+    body: Result<Bytes, Error>,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
+    let (clerk_id, meter) = path.into_inner();
+    meter_request(&services, &clerk_id, &meter, body, -1).await
+}
+
+async fn meter_request(
+    services: &Services,
+    clerk_id: &str,
+    meter: &str,
+    body: Result<Bytes, Error>,
+    sign: i32,
+) -> Result<HttpResponse, Problem> {
+    let meter = Meter::parse(meter).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "there is no such meter: the meters are campaigns, creators and enrichments")
+    })?;
+    let body = body.map_err(|error| match error.as_response_error().status_code() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY_LIMIT_BYTES),
+        _ => Problem::bad_request("the body could not be read to its end"),
+    })?;
+    let request = read_request(&body)?;
+    let amount = i32::try_from(request.amount)
+        .ok()
+        .filter(|amount| *amount > 0)
+        .ok_or_else(|| Problem::bad_request(format!("`amount` has to be a whole number from 1 to {}", i32::MAX)))?;
+    let key = request.idempotency_key.as_deref();
+    let now = services.clock.now();
+    let metered = services.store()?.consume(clerk_id, meter, sign * amount, key, now).await;
+    let metered = metered.inspect_err(|_| metrics::count_meter_request(meter.as_str(), "unavailable"))?;
+    match metered {
+        Metered::Answered(reading) => {
+            let outcome = if reading.allowed { "allowed" } else { "denied" };
+            metrics::count_meter_request(meter.as_str(), outcome);
+            Ok(HttpResponse::Ok().json(MeterAnswer::new(&reading)))
+        }
+        Metered::KeyReused => {
+            metrics::count_meter_request(meter.as_str(), "key_reused");
+            let detail = "this idempotency key was used for another meter or amount within the last 24 hours";
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+        Metered::UnknownUser => Err(unknown_user()),
+    }
+}
+
+fn read_request(body: &[u8]) -> Result<MeterRequest, Problem> {
+    let request: MeterRequest = serde_json::from_slice(body).map_err(|_unreadable| {
+        Problem::bad_request("the body has to be JSON such as {\"amount\": 1, \"idempotency_key\": \"…\"}")
+    })?;
+    let is_fit = |key: &String| !key.is_empty() && key.chars().count() <= KEY_CHARACTERS && !key.contains('\0');
+    if request.idempotency_key.as_ref().is_some_and(|key| !is_fit(key)) {
+        return Err(Problem::bad_request(format!("`idempotency_key` has to have 1 to {KEY_CHARACTERS} characters, and no NUL")));
+    }
+    Ok(request)
+}
+
+fn unknown_user() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such user")
+}
+
+#[derive(Debug, Serialize)]
+struct UsageAnswer<'a> {
+    user_id: &'a str,
+    period_start: Option<DateTime<Utc>>,
+    resets_at: Option<DateTime<Utc>>,
+    /// True while a payment is overdue: the period does not end.
+    reset_held: bool,
+    campaigns: MeterAnswer,
+    creators: MeterAnswer,
+    enrichments: MeterAnswer,
+    /// Those that have ended, newest first.
+    periods: Vec<PeriodAnswer>,
+}
+
+#[derive(Debug, Serialize)]
+struct PeriodAnswer {
+    period_start: DateTime<Utc>,
+    period_end: DateTime<Utc>,
+    campaigns: i32,
+    creators: i32,
+    enrichments: i32,
+    periods_skipped: i32,
+}
+
+impl From<ArchivedPeriod> for PeriodAnswer {
+    fn from(period: ArchivedPeriod) -> PeriodAnswer {
+        PeriodAnswer {
+            period_start: period.period_start,
+            period_end: period.period_end,
+            campaigns: period.usage_campaigns_current,
+            creators: period.usage_creators_current_month,
+            enrichments: period.enrichments_current_month,
+            periods_skipped: period.periods_skipped,
+        }
+    }
+}
+
+/// `GET …/usage`. Reading ends no period, but shows what the next request to a meter will find.
+async fn show(clerk_id: web::Path<String>, services: web::Data<Services>) -> Result<HttpResponse, Problem> {
+    let (store, now) = (services.store()?, services.clock.now());
+    let row = store.find_usage(&clerk_id).await?.ok_or_else(unknown_user)?;
+    let periods = store.list_usage_periods(&clerk_id, PERIODS).await?;
+    let (period_start, resets_at, is_over) = match next_period(&row, now) {
+        Some(next) => (Some(next.start), Some(next.end), true),
+        None => (row.usage_period_start, row.usage_reset_date, false),
+    };
+    let counted = |used: i32| if is_over { 0 } else { used };
+    Ok(HttpResponse::Ok().json(UsageAnswer {
+        user_id: &clerk_id,
+        period_start,
+        resets_at,
+        reset_held: row.reset_held,
+        campaigns: MeterAnswer::shown(row.campaigns, row.campaigns_limit, None),
+        creators: MeterAnswer::shown(counted(row.creators), row.creators_limit, resets_at),
+        enrichments: MeterAnswer::shown(counted(row.enrichments), row.enrichments_limit, resets_at),
+        periods: periods.into_iter().map(PeriodAnswer::from).collect(),
+    }))
+}
+
+/// The period that follows, when the stored one is over.
+fn next_period(row: &UsageRow, now: DateTime<Utc>) -> Option<Period> {
+    if row.reset_held || row.has_test_clock {
+        return None;
+    }
+    let rollover = plan_rollover(row.usage_anchor?, row.usage_period_start?, row.usage_reset_date?, now)?;
+    Some(rollover.next)
+}
