@@ -63,6 +63,9 @@ pub struct Summary {
     /// Found, and left for the next run: somebody else held them, or the database refused them.
     pub left: u64,
     pub batches: u64,
+    /// What the longest transaction took, for tasks that hold locks which others wait for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_ms: Option<u64>,
     /// What has a name, such as partitions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,

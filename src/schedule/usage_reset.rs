@@ -43,8 +43,12 @@ pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError
             }
             let (batch, others) = rest.split_at(size.get().min(rest.len()));
             rest = others;
-            summary.rows += reset_batch(work, batch, &mut size).await?;
+            let began = Instant::now();
+            summary.rows += reset_batch(work, batch).await?;
+            let took = began.elapsed();
+            size.learn(batch.len(), took);
             summary.batches += 1;
+            summary.longest_ms = summary.longest_ms.max(u64::try_from(took.as_millis()).ok());
         }
         // Nothing done: what is listed is held by others, or there is nothing left.
         if summary.rows == before {
@@ -54,11 +58,8 @@ pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError
     }
 }
 
-async fn reset_batch(work: &Work, batch: &[Uuid], size: &mut BatchSize) -> Result<u64, StoreError> {
-    let began = Instant::now();
-    let result = work.store.reset_usage(batch, work.clock.now()).await;
-    size.learn(batch.len(), began.elapsed());
-    match result {
+async fn reset_batch(work: &Work, batch: &[Uuid]) -> Result<u64, StoreError> {
+    match work.store.reset_usage(batch, work.clock.now()).await {
         // Whatever it waited for will have ended by the next list.
         Err(error) if error.kind() == ErrorKind::Contended => Ok(0),
         other => other,

@@ -263,8 +263,9 @@ async fn payloads_go_by_partition_and_the_ledger_stays() {
     bench.clock.set(at("2026-05-06T00:00:00Z"));
     let summary = retention::retain(work(&bench), 1).await.unwrap();
     assert!(summary.names.contains(&"dropped webhook_payloads_2026_03".to_owned()), "{summary:?}");
-    let months = ["04", "05", "06", "07", "08"].map(|month| format!("webhook_payloads_2026_{month}"));
-    assert_eq!(ask(&bench, partitions).await, json!(months), "made three months ahead");
+    let made = ask(&bench, partitions).await;
+    let has = |month: &str| made.as_array().unwrap().contains(&json!(format!("webhook_payloads_2026_{month}")));
+    assert!(!has("03") && ["04", "05", "06", "07", "08"].into_iter().all(has), "three months ahead: {made}");
     assert_eq!(ask(&bench, "select to_jsonb(count(*)) from billsync.webhook_events").await, 1);
     assert_eq!(ask(&bench, "select to_jsonb(count(*)) from billsync.schedule_runs where name = 'counting'").await, 1);
 }

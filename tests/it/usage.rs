@@ -2,9 +2,11 @@
 //! clock's; boundaries themselves are tried beside the core.
 
 mod meters;
+mod million;
 
 use std::sync::Arc;
 
+use billsync::domain::event::Event;
 use billsync::schedule::usage_reset;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -113,9 +115,10 @@ async fn a_reset_copies_the_limits_of_the_plan_in_force() {
         .await;
     set_period(&bench, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z").await;
     assert_eq!(reset_at(&bench, "2026-03-01T00:00:00Z").await, 3);
-    let limits = "select jsonb_agg(jsonb_build_array(g.plan_campaigns_limit, g.plan_creators_limit, g.plan_features -> 'csv_export') \
-        order by u.user_id) from user_usage g join users u on u.id = g.user_id";
-    assert_eq!(ask(&bench, limits).await, json!([[3, 1000, true], [0, 0, false], [0, 0, false]]), "free, where there is none");
+    let limits = "select jsonb_agg(jsonb_build_array(g.plan_campaigns_limit, g.plan_creators_limit, p.features = g.plan_features) \
+        order by u.user_id) from user_usage g join users u on u.id = g.user_id \
+        join subscription_plans p on p.plan_key = case u.user_id when 'user_0' then 'glow_up' else 'free' end";
+    assert_eq!(ask(&bench, limits).await, json!([[3, 1000, true], [0, 0, true], [0, 0, true]]), "free, where there is none");
 }
 
 #[tokio::test]
@@ -202,13 +205,16 @@ async fn a_row_that_somebody_holds_is_passed_over() {
 }
 
 /// A subscription event of customer 1.
-async fn tell(bench: &Bench, id: &str, status: &str, price: &str, anchor: DateTime<Utc>) {
+fn subscription_event(bench: &Bench, id: &str, status: &str, price: &str, anchor: DateTime<Utc>) -> Event {
     let mut object = subscription(1, status);
     object["billing_cycle_anchor"] = anchor.timestamp().into();
     object["items"]["data"][0]["price"]["id"] = price.into();
     object["items"]["data"][0]["price"]["product"] = "".into();
-    let event = stripe_event(id, "customer.subscription.updated", bench.clock.now().timestamp(), &object);
-    bench.commit(&[Arc::new(event)]).await;
+    stripe_event(id, "customer.subscription.updated", bench.clock.now().timestamp(), &object)
+}
+
+async fn tell(bench: &Bench, id: &str, status: &str, price: &str, anchor: DateTime<Utc>) {
+    bench.commit(&[Arc::new(subscription_event(bench, id, status, price, anchor))]).await;
 }
 
 /// User 1 with a plan since the anchor, and counters.
@@ -218,7 +224,14 @@ async fn subscriber(price: &str, anchor: DateTime<Utc>) -> Bench {
     bench.commit(&[Arc::new(clerk_user(1))]).await;
     bench.commit(&[Arc::new(stripe_event("evt_cus", "customer.created", anchor.timestamp(), &customer(1)))]).await;
     tell(&bench, "evt_start", "active", price, anchor).await;
-    bench.database.execute("update user_usage set usage_creators_current_month = 30, enrichments_current_month = 4").await;
+    // As if the user had had no period before the subscription's.
+    bench
+        .database
+        .execute(
+            "truncate billsync.usage_periods; update user_usage set early_reset_subscription = null, \
+        usage_creators_current_month = 30, enrichments_current_month = 4",
+        )
+        .await;
     bench
 }
 

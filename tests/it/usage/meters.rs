@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{archive, subscriber, tell};
+use super::{archive, subscriber, subscription_event, tell};
 use crate::batch::{Bench, at, bench, clerk_user};
 use crate::http::client::{Answer, exchange, get, post};
 use crate::schedule::{ask, work};
@@ -196,7 +196,7 @@ async fn nothing_is_answered_without_a_token() {
 async fn a_hundred_callers_get_exactly_the_limit_while_webhooks_and_the_job_run() {
     let boundary = at("2026-04-30T09:00:00Z");
     let bench = subscriber("price_glow_up_monthly", at("2026-03-31T09:00:00Z")).await;
-    let (_application, address) = api(&bench);
+    let (application, address) = api(&bench);
     bench.clock.set(boundary);
     let callers = join_all((0..100).map(|_| async {
         let mut granted = 0;
@@ -208,8 +208,9 @@ async fn a_hundred_callers_get_exactly_the_limit_while_webhooks_and_the_job_run(
     }));
     let webhooks = async {
         for number in 0..40 {
-            let id = format!("evt_stream_{number}");
-            tell(&bench, &id, "active", "price_glow_up_monthly", at("2026-03-31T09:00:00Z")).await;
+            let (id, anchor) = (format!("evt_stream_{number}"), at("2026-03-31T09:00:00Z"));
+            let event = subscription_event(&bench, &id, "active", "price_glow_up_monthly", anchor);
+            application.committer().submit(event).await.unwrap();
         }
     };
     let (work, jobs) = (work(&bench), 40);
