@@ -143,10 +143,12 @@ fn while_past_due_only_the_limits_move() {
 }
 
 #[test]
-fn a_clock_that_runs_backwards_moves_no_start() {
+fn a_clock_that_runs_backwards_moves_nothing() {
     let stored = adopted("2025-01-31T15:00:00Z", "2025-06-01T00:00:00Z");
-    let (usage, reset) = plan_usage(Some(&stored), terms(t("2025-01-31T15:00:00Z")), t("2025-02-01T00:00:00Z"));
-    assert_eq!((usage, reset), (stored, None));
+    for now in ["2025-02-01T00:00:00Z", "2025-05-31T14:59:59Z"] {
+        let (usage, reset) = plan_usage(Some(&stored), terms(t("2025-01-31T15:00:00Z")), t(now));
+        assert_eq!((&usage, reset), (&stored, None), "{now}");
+    }
 }
 
 fn instant() -> impl Strategy<Value = DateTime<Utc>> {
