@@ -70,10 +70,8 @@ impl<'a> ClerkBilling<'a> {
     /// The trial of the best item, else of the newest item that had one.
     pub fn trial(&self) -> Option<Trial<'a>> {
         let of_best = self.best().and_then(|item| self.facts.trials.get(item.id));
-        let created = |slot: &Known<ClerkItemTrial>| {
-            let item = self.facts.items.get(&slot.fact.item_id);
-            item.and_then(|known| known.fact.created_at).or(slot.fact.period_start)
-        };
+        let created =
+            |slot: &Known<ClerkItemTrial>| self.facts.items.get(&slot.fact.item_id).and_then(|known| known.fact.created_at);
         let newest = || self.facts.trials.values().min_by_key(|slot| (Reverse(created(slot)), &slot.fact.item_id));
         of_best.or_else(newest).map(|slot| self.trial_of(&slot.fact))
     }

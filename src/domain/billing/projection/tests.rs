@@ -205,12 +205,11 @@ impl World {
     }
 
     pub fn project(&self, now: DateTime<Utc>) -> Projected {
-        let has_clerk = !(self.clerk.items.is_empty() && self.clerk.trials.is_empty() && self.clerk.attempts.is_empty());
         let facts = UserFacts {
             user_id: USER,
             user: self.user.as_ref(),
             customers: self.customers.iter().collect(),
-            clerk: has_clerk.then_some(&self.clerk),
+            clerk: Some(&self.clerk),
             import: self.import.as_ref(),
             newest: self.newest.as_ref(),
             stored: self.stored.as_ref(),

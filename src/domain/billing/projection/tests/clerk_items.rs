@@ -203,6 +203,21 @@ fn an_upcoming_item_is_the_intended_plan() {
 }
 
 #[test]
+fn of_two_that_begin_together_the_greater_plan_is_intended() {
+    let both = world([item("upcoming", "glow_up"), item("upcoming", "fame_flex"), item("upcoming", "viral_surge")]);
+    assert_eq!(standing(&both, NOW).2.as_deref(), Some("fame_flex"));
+}
+
+#[test]
+fn the_end_of_any_item_that_counts_is_a_change() {
+    let sooner = ClerkItem { period_end: Some(t("2025-03-20T00:00:00Z")), ..item("canceled", "glow_up") };
+    let over = ClerkItem { period_end: Some(t("2025-03-15T00:00:00Z")), ..item("ended", "glow_up") };
+    let world = world([item("active", "fame_flex"), sooner, over]);
+    assert_eq!(world.subscription_row(NOW).next_change_at, Some(t("2025-03-20T00:00:00Z")));
+    assert_eq!(world.subscription_row("2025-03-20T00:00:00Z").next_change_at, Some(t(PERIOD_END)));
+}
+
+#[test]
 fn a_default_plan_is_no_subscription() {
     let mut world = world([default_item("active")]);
     assert_eq!(standing(&world, NOW), is("none", "free", None));
@@ -220,6 +235,13 @@ fn an_unknown_slug_or_status_needs_reconcile() {
     let odd = world([item("a_status_of_2031", "glow_up")]);
     assert_eq!(standing(&odd, NOW), is("none", "free", None));
     assert_eq!(odd.alerts(NOW), [("unknown_status", "csi_1".to_owned())]);
+    let unmapped_end = world([item("ended", "unknown")]);
+    assert_eq!(unmapped_end.alerts(NOW), [("unmapped_price", "csi_1".to_owned())], "nothing else decides");
+    let beside = world([item("ended", "unknown"), item("ended", "glow_up")]);
+    assert_eq!(beside.alerts(NOW), [], "over, and not the best one");
+    let mut beside_stripe = World::with([subscription("canceled", "glow_up")]);
+    beside_stripe.put_item("csi_1", item("ended", "unknown"));
+    assert_eq!(beside_stripe.alerts(NOW), [], "over, and Stripe decides");
     let known_default = world([ClerkItem { plan_slug: None, ..default_item("active") }]);
     assert_eq!(known_default.subscription_row(NOW).billing_sync_status, "synced");
 }
@@ -255,6 +277,9 @@ fn a_dead_stripe_subscription_yields_to_an_item_that_counts() {
         assert_eq!(rows.billing.payment_method_id.as_deref(), Some("pm_1"), "{status}");
         assert_eq!(rows.subscription.trial_status, "expired", "{status}: the trial was had at Stripe");
     }
+    world.clerk.items.clear();
+    world.put_item("csi_1", default_item("active"));
+    assert_eq!(standing(&world, NOW), is("canceled", "free", None), "a default plan does not count");
     world.put_item("csi_1", item("canceled", "fame_flex"));
     assert_eq!(standing(&world, PERIOD_END), is("canceled", "free", None), "and takes over again at its end");
 }
@@ -271,6 +296,42 @@ fn a_request_after_the_last_items_end_counts() {
 }
 
 #[test]
+fn the_last_items_end_is_the_latest() {
+    let over = |status: &str, canceled: Option<&str>, end: Option<&str>| ClerkItem {
+        canceled_at: canceled.map(t),
+        period_end: end.map(t),
+        ..item(status, "glow_up")
+    };
+    for (items, requested_at, counts) in [
+        (vec![over("ended", Some("2025-03-05T00:00:00Z"), Some(PERIOD_END))], "2025-03-05T00:00:00Z", false),
+        (vec![over("ended", Some("2025-03-05T00:00:00Z"), Some(PERIOD_END))], "2025-03-05T00:00:01Z", true),
+        (vec![over("canceled", Some("2025-03-02T00:00:00Z"), Some("2025-03-06T00:00:00Z"))], "2025-03-05T00:00:00Z", false),
+        (vec![over("canceled", Some("2025-03-02T00:00:00Z"), None)], "2025-03-02T00:00:01Z", true),
+        (vec![over("abandoned", None, None)], "2025-02-28T00:00:00Z", false),
+        (vec![over("abandoned", None, None)], "2025-03-02T00:00:00Z", true),
+        (
+            vec![over("ended", None, Some("2025-03-05T00:00:00Z")), over("expired", None, Some("2025-03-03T00:00:00Z"))],
+            "2025-03-04T00:00:00Z",
+            false,
+        ),
+    ] {
+        let mut world = world(items);
+        world.stored().requested_plan = Some("fame_flex".to_owned());
+        world.stored().requested_at = Some(t(requested_at));
+        let expected = counts.then(|| "fame_flex".to_owned());
+        assert_eq!(standing(&world, NOW), ("none".to_owned(), "free".to_owned(), expected), "{requested_at}");
+    }
+}
+
+#[test]
+fn an_unmapped_item_to_come_is_no_end() {
+    let mut world = world([ClerkItem { period_start: Some(t(PERIOD_END)), ..item("upcoming", "unknown") }]);
+    world.stored().requested_plan = Some("fame_flex".to_owned());
+    world.stored().requested_at = Some(t(NOW));
+    assert_eq!(standing(&world, NOW).2.as_deref(), Some("fame_flex"));
+}
+
+#[test]
 fn messages_are_about_the_item() {
     let entry = |world: &World, now: &str, key: &str| {
         world.rows(now).system.email_schedule_status.get(key).map(|entry| (entry.due_at.unwrap(), entry.active))
@@ -281,6 +342,12 @@ fn messages_are_about_the_item() {
     assert_eq!(entry(&trial, TRIAL_END, "trial_ending:csi_1").map(|e| e.1), Some(false));
     assert_eq!(entry(&trial, "2025-03-18T00:00:00Z", "trial_ended:csi_1").map(|e| e.1), Some(true));
     let past_due = ClerkItem { past_due_at: Some(t(NOW)), ..item("past_due", "glow_up") };
+    let older = ClerkItemTrial { item_id: "csi_0".to_owned(), period_end: Some(t(NOW)), ..ClerkItemTrial::default() };
+    let mut second = on_trial("ended");
+    second.put_item("csi_0", ClerkItem { created_at: Some(t("2025-02-01T00:00:00Z")), ..item("ended", "glow_up") });
+    second.clerk.trials.insert("csi_0".to_owned(), known("csi_0#trial", older));
+    assert_eq!(entry(&second, NOW, "trial_ended:csi_1").map(|e| e.1), Some(true), "the newest that had one");
+    assert_eq!(entry(&second, NOW, "trial_ended:csi_0").map(|e| e.1), Some(false), "only the row's trial is active");
     let world = world([past_due.clone(), ClerkItem { status: "active".to_owned(), ..past_due }]);
     assert_eq!(entry(&world, NOW, "payment_failed:csi_1"), Some((t(NOW), true)));
     assert_eq!(entry(&world, NOW, "payment_failed:csi_2"), None);

@@ -84,6 +84,12 @@ fn any_clerk_billing_fact_silences_it() {
     let mut world = imported();
     world.put_item("csi_1", ClerkItem { status: "active".to_owned(), is_default_plan: true, ..ClerkItem::default() });
     assert_eq!(world.rows(NOW).subscription.subscription_status, "none");
+    let mut world = imported();
+    world.clerk.trials.insert("csi_1".to_owned(), known("csi_1#trial", Default::default()));
+    assert_eq!(world.rows(NOW).subscription.subscription_status, "none");
+    let mut world = imported();
+    world.clerk.attempts.insert("pay_1".to_owned(), known("pay_1", Default::default()));
+    assert_eq!(world.rows(NOW).subscription.subscription_status, "none");
 }
 
 #[test]
