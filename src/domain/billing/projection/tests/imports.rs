@@ -56,6 +56,26 @@ fn the_old_rows_are_the_rows() {
 }
 
 #[test]
+fn a_running_trial_anchors_the_usage_and_reminds() {
+    let mut world = imported();
+    let trial = |status: &str| Import {
+        subscription_status: Some(status.to_owned()),
+        trial_status: Some("active".to_owned()),
+        trial_start_date: Some(t("2025-03-05T00:00:00Z")),
+        trial_end_date: Some(t("2025-03-19T00:00:00Z")),
+        ..import()
+    };
+    for (status, anchor, reminds) in [("trialing", "2025-03-05T00:00:00Z", true), ("active", "2024-06-01T00:00:00Z", false)] {
+        world.import = Some(trial(status));
+        let rows = world.rows(NOW);
+        assert_eq!(rows.usage.usage_anchor, Some(t(anchor)), "{status}");
+        let entry = &rows.system.email_schedule_status["trial_ending:sub_1"];
+        assert_eq!((entry.due_at, entry.active, entry.suppressed), (Some(t("2025-03-16T00:00:00Z")), reminds, false), "{status}");
+        assert_eq!(rows.subscription.next_change_at, Some(t("2025-03-16T00:00:00Z")));
+    }
+}
+
+#[test]
 fn its_customer_and_subscription_leave_with_the_link() {
     let mut world = imported();
     world.customers.clear();

@@ -190,7 +190,9 @@ fn else_the_newest_unfinished_checkout_counts() {
     assert_eq!(world.intended(NOW).as_deref(), Some("viral_surge"), "its subscription has not been seen");
     world.put("sub_9", Subscription { ended_at: Some(t(NOW)), ..subscription("canceled", "viral_surge") });
     assert_eq!(world.intended(NOW).as_deref(), Some("glow_up"));
-    world.put_session("cs_5", "2025-03-05T00:00:00Z", session("open", "no_such_plan"));
+    world.put_session("cs_5", "2025-03-05T00:00:00Z", session("complete", "fame_flex"));
+    assert_eq!(world.intended(NOW).as_deref(), Some("fame_flex"), "it does not name its subscription yet");
+    world.put_session("cs_6", "2025-03-06T00:00:00Z", session("open", "no_such_plan"));
     assert_eq!(world.intended(NOW), None, "the newest decides, known plan or not");
 }
 
