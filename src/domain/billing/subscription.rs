@@ -146,7 +146,7 @@ impl<'a> StripeSubscription<'a> {
     /// Where usage months are counted from; `None`: from the sign-up.
     pub fn usage_anchor(&self) -> Option<DateTime<Utc>> {
         match self.status {
-            Status::Trialing => self.fact.trial_start.or(self.fact.billing_cycle_anchor),
+            Status::Trialing => self.fact.trial_start,
             Status::Active | Status::PastDue => self.fact.billing_cycle_anchor,
             _ => None,
         }

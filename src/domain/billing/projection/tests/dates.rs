@@ -30,6 +30,8 @@ fn renewal_by_status() {
 #[test]
 fn a_trial_renews_at_its_end() {
     assert_eq!(dates(with_trial("trialing")), (None, Some(t(TRIAL_END))));
+    let endless = Subscription { trial_end: None, ..with_trial("trialing") };
+    assert_eq!(dates(endless), (None, Some(t(PERIOD_END))), "without an end the period's");
 }
 
 #[test]
