@@ -9,7 +9,7 @@ use sqlx::Connection;
 use crate::http::client::{Connection as HttpConnection, exchange};
 use crate::support::database::database;
 use crate::support::events::{customer_created, subscription_updated, user_created};
-use crate::support::server::{now, server, server_on};
+use crate::support::server::{TestServer, now, server, server_on};
 use crate::support::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,26 +31,28 @@ async fn an_account_that_is_locked_for_3_s_does_not_hold_up_the_others() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         transaction.rollback().await.unwrap();
     };
-    let others = async {
-        let sent = (0..200).map(|number| {
-            let (server, webhook) = (&server, subscription_updated(number, 1, now()));
-            async move {
-                // Spread over the time of the lock, as real senders are.
-                tokio::time::sleep(Duration::from_millis(100 + u64::from(number) * 10)).await;
-                let sent = Instant::now();
-                assert_eq!(server.outcome(&webhook).await, "applied", "{number}");
-                sent.elapsed()
-            }
-        });
-        join_all(sent).await
-    };
-    let ((answer, waited), (), mut took) = tokio::join!(locked, unlock, others);
-    took.sort();
-    let p99 = took[took.len() * 99 / 100];
-    assert!(p99 < Duration::from_millis(500), "p99 of the others: {p99:?}");
+    let ((answer, waited), (), p99) = tokio::join!(locked, unlock, deliver_to_others(&server, 1));
+    // With nobody in the way, what they take tells how busy the machine is.
+    let undisturbed = deliver_to_others(&server, 2).await;
+    let bound = Duration::from_millis(500).max(undisturbed * 3);
+    assert!(p99 < bound, "p99 of the others: {p99:?}, undisturbed: {undisturbed:?}");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(waited >= Duration::from_secs(3), "it was locked: {waited:?}");
     assert_eq!(database.ledger("evt_sub_200_1").await.as_deref(), Some("applied"));
+}
+
+/// Delivers one event to each of 200 accounts, spread over two seconds as real senders are. Returns the p99.
+async fn deliver_to_others(server: &TestServer, step: u32) -> Duration {
+    let sent = (0..200).map(|number| async move {
+        let webhook = subscription_updated(number, step, now());
+        tokio::time::sleep(Duration::from_millis(100 + u64::from(number) * 10)).await;
+        let sent = Instant::now();
+        assert_eq!(server.outcome(&webhook).await, "applied", "{number}");
+        sent.elapsed()
+    });
+    let mut took = join_all(sent).await;
+    took.sort();
+    took[took.len() * 99 / 100]
 }
 
 #[tokio::test]
