@@ -6,6 +6,7 @@
 mod answers;
 mod architecture;
 mod batch;
+mod cli;
 mod committer;
 mod convergence;
 mod decoding;
@@ -14,6 +15,7 @@ mod http;
 mod journeys_in_postgres;
 mod kill;
 mod schedule;
+mod readme;
 mod schema;
 mod signatures;
 mod stories;

@@ -1,0 +1,102 @@
+//! `replay` and `inspect`: from files to rows, and back to the events that made them.
+
+use super::{billsync, fixture, on, run};
+use crate::support::database::database;
+
+#[tokio::test]
+async fn replayed_events_end_in_rows_that_inspect_explains() {
+    let database = database().await;
+    on(&database.url, &["plans", "apply", &fixture("journeys/plans.toml")], 0);
+    let story = fixture("journeys/trial_to_paid");
+    let replayed: serde_json::Value = serde_json::from_str(&on(&database.url, &["replay", &story, "--json"], 0)).unwrap();
+    // Beside the events lie expected.json and README.md.
+    let events = std::fs::read_dir(&story).unwrap().count() - 2;
+    assert_eq!(replayed["events"], events);
+    assert!(replayed["outcomes"]["applied"].as_u64().unwrap() > 0, "{replayed}");
+    let again = on(&database.url, &["replay", &story], 0);
+    assert!(
+        again.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == ["duplicate", &events.to_string()]),
+        "{again}"
+    );
+
+    for who in [&["ada@example.com"][..], &["--email", "ADA@example.com"], &["--customer", "cus_ada"], &["user_ada"]] {
+        let shown = on(&database.url, &[&["inspect", "user"], who].concat(), 0);
+        for expected in [
+            "customer cus_ada, linked by",
+            "user_subscriptions.trial_status: ",
+            "user_subscriptions.current_plan: free -> glow_up",
+            "stripe subscription sub_ada",
+            "Timeline",
+        ] {
+            assert!(shown.contains(expected), "{who:?}: no {expected:?} in\n{shown}");
+        }
+    }
+
+    let shown: serde_json::Value =
+        serde_json::from_str(&on(&database.url, &["inspect", "user", "user_ada", "--json"], 0)).unwrap();
+    assert_eq!(shown["profile"]["user_subscriptions"]["subscription_status"], "active");
+    assert_eq!(shown["timeline"].as_array().unwrap().len(), events);
+    let setter = shown["set_by"]["user_subscriptions.trial_conversion_date"].clone();
+    assert_eq!(setter["event_type"], "invoice.paid", "{shown}");
+
+    let event_id = setter["event_id"].as_str().unwrap();
+    let event = on(&database.url, &["inspect", "event", event_id], 0);
+    for expected in ["invoice.paid", "applied", "trial_conversion_date", "\"object\": \"event\"", "by replay"] {
+        assert!(event.contains(expected), "no {expected:?} in\n{event}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_and_nothing_is_a_failure() {
+    let database = database().await;
+    for arguments in
+        [["inspect", "user", "user_nobody"], ["inspect", "user", "nobody@example.com"], ["inspect", "event", "evt_0"]]
+    {
+        let (code, _, complaints) = run(billsync(&arguments).env("DATABASE_URL", &database.url));
+        assert_eq!(code, 1, "{arguments:?}");
+        assert!(complaints.contains("no such"), "{complaints}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_file_is_located_and_nothing_is_replayed() {
+    let database = database().await;
+    let folder = tempfile::tempdir().unwrap();
+    let good = fixture("journeys/trial_to_paid/01_user.created.json");
+    let bad = folder.path().join("events.ndjson");
+    std::fs::write(
+        &bad,
+        "{\"id\": \"evt_1\", \"object\": \"event\", \"created\": 1, \"type\": \"a\", \"data\": {}}\n{\"id\": }\n",
+    )
+    .unwrap();
+    let (code, _, complaints) = run(billsync(&["replay", &good]).arg(&bad).env("DATABASE_URL", &database.url));
+    assert_eq!(code, 1);
+    assert!(complaints.contains("events.ndjson:2:8: expected value"), "{complaints}");
+    on(&database.url, &["inspect", "user", "user_ada"], 1);
+
+    let missing = folder.path().join("missing.json");
+    let (code, _, complaints) = run(billsync(&["replay"]).arg(&missing).env("DATABASE_URL", &database.url));
+    assert_eq!(code, 1);
+    assert!(complaints.contains("missing.json"), "{complaints}");
+}
+
+#[tokio::test]
+async fn events_that_cannot_be_read_are_listed_and_end_in_exit_code_1() {
+    let database = database().await;
+    let folder = tempfile::tempdir().unwrap();
+    let event = |id: &str, object: &str| {
+        format!(
+            "{{\"id\": \"{id}\", \"object\": \"event\", \"api_version\": \"2025-09-30.clover\", \"created\": 1790000000, \
+             \"livemode\": false, \"type\": \"customer.subscription.updated\", \"data\": {{\"object\": {object}}}}}\n"
+        )
+    };
+    let file = folder.path().join("events.json");
+    let text = event("evt_ok", "{\"id\": \"ch_1\", \"object\": \"charge\"}")
+        + &event("evt_bad", "{\"id\": \"sub_1\", \"object\": \"subscription\"}");
+    std::fs::write(&file, text).unwrap();
+    let (code, printed, complaints) = run(billsync(&["replay"]).arg(&file).env("DATABASE_URL", &database.url));
+    assert_eq!(code, 1);
+    assert!(printed.contains("failed") && printed.contains("ignored"), "{printed}");
+    assert!(complaints.contains("events.json:2:1: data.object."), "{complaints}");
+    assert!(on(&database.url, &["inspect", "event", "evt_bad"], 0).contains("failed"));
+}
