@@ -5,12 +5,15 @@ mod crashes;
 mod holder;
 mod sharing;
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use billsync::embedded_postgres::{EmbeddedError, EmbeddedPostgres, Options};
 use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 fn options(home: &Path) -> Options {
     Options { guard_program: Some(env!("CARGO_BIN_EXE_billsync").into()), ..Options::new(home) }
@@ -18,6 +21,37 @@ fn options(home: &Path) -> Options {
 
 async fn start(home: &Path) -> EmbeddedPostgres {
     EmbeddedPostgres::start(&options(home)).await.unwrap()
+}
+
+/// A home with a cluster that has ended well, copied from one that is made once: most tests are not about a first start,
+/// which costs a second.
+async fn home() -> TempDir {
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (made, lock) = (folder.join("home"), File::create(folder.join("home.lock")).unwrap());
+    // Nobody may copy it while its server runs, neither here nor in another test process.
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
+    MADE.get_or_init(async || {
+        let made = match EmbeddedPostgres::start(&options(&made)).await {
+            Ok(postgres) => postgres,
+            // The machine may have got another major version since.
+            Err(_unusable) => {
+                std::fs::remove_dir_all(&made).unwrap();
+                start(&made).await
+            }
+        };
+        made.stop().await.unwrap();
+    })
+    .await;
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    // As root, below a folder that the server's account cannot enter, the cluster is elsewhere, and every home gets its own.
+    if made.join("postgres/data").exists() {
+        let copied = Command::new("cp").arg("-a").arg(made.join("postgres")).arg(home.path()).status().unwrap();
+        assert!(copied.success());
+    }
+    drop(lock);
+    home
 }
 
 /// Writes a row that a crash must not lose.
@@ -57,7 +91,7 @@ async fn a_cluster_keeps_its_rows_from_one_start_to_the_next() {
 
 #[tokio::test]
 async fn the_server_is_private_durable_and_large_enough() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let postgres = start(home.path()).await;
     for (name, expected) in [
         ("listen_addresses", ""),
@@ -97,7 +131,7 @@ async fn a_home_with_a_long_path_has_its_socket_elsewhere_and_finds_it_again() {
 
 #[tokio::test]
 async fn a_cluster_of_another_major_version_is_refused_naming_both() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let postgres = start(home.path()).await;
     let version = std::fs::read_to_string(postgres.folder().join("data/PG_VERSION")).unwrap();
     postgres.stop().await.unwrap();
@@ -126,7 +160,7 @@ async fn a_folder_without_a_server_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_server_that_cannot_start_shows_its_own_reason() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let postgres = start(home.path()).await;
     let settings = postgres.folder().join("data/postgresql.conf");
     postgres.stop().await.unwrap();

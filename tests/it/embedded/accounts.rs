@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use super::holder::HolderCommand;
-use super::{options, postmaster_pid, read_row, start, write_row};
+use super::{home, options, postmaster_pid, read_row, start, write_row};
 use billsync::embedded_postgres::{EmbeddedError, EmbeddedPostgres};
 
 const NOBODY: u32 = 65534;
@@ -93,7 +93,7 @@ async fn a_cluster_of_root_is_refused_to_others_by_name() {
     if !we_are_root() {
         return;
     }
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let postgres = start(home.path()).await;
     let data = postgres.folder().join("data");
     postgres.stop().await.unwrap();

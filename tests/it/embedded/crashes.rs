@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::holder::HolderCommand;
-use super::{options, postmaster_pid, read_row, start, write_row};
+use super::{home, options, postmaster_pid, read_row, start, write_row};
 use crate::support::until;
 use billsync::embedded_postgres::EmbeddedPostgres;
 
@@ -19,7 +19,7 @@ fn is_running(pid: i32) -> bool {
 
 #[tokio::test]
 async fn a_killed_billsync_takes_its_server_along() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let holder = HolderCommand::new(home.path()).start();
     write_row(&holder.url).await;
     let (cluster, guard) = (home.path().join("postgres"), holder.guard_pid());
@@ -33,7 +33,7 @@ async fn a_killed_billsync_takes_its_server_along() {
 
 #[tokio::test]
 async fn after_a_kill_of_everything_the_next_start_recovers() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let holder = HolderCommand::new(home.path()).start();
     write_row(&holder.url).await;
     let cluster = home.path().join("postgres");
@@ -51,7 +51,7 @@ async fn after_a_kill_of_everything_the_next_start_recovers() {
 
 #[tokio::test]
 async fn a_server_that_lost_its_guard_is_adopted_and_ended() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let holder = HolderCommand::new(home.path()).start();
     write_row(&holder.url).await;
     let cluster = home.path().join("postgres");
@@ -68,7 +68,7 @@ async fn a_server_that_lost_its_guard_is_adopted_and_ended() {
 
 #[tokio::test]
 async fn a_billsync_that_lost_its_guard_ends_the_server_itself() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let holder = HolderCommand::new(home.path()).start();
     let cluster = home.path().join("postgres");
     kill_9(holder.guard_pid());
@@ -98,7 +98,7 @@ async fn a_first_start_that_was_interrupted_is_made_again() {
 
 #[tokio::test]
 async fn a_stale_file_that_names_a_living_process_of_somebody_else_does_not_stop_the_start() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let postgres = start(home.path()).await;
     let cluster = postgres.folder().to_owned();
     postgres.stop().await.unwrap();

@@ -1,12 +1,12 @@
 //! Several processes, or several users in one process, with one home.
 
 use super::holder::HolderCommand;
-use super::{postmaster_pid, read_row, start, write_row};
+use super::{home, postmaster_pid, read_row, start, write_row};
 use crate::support::until;
 
 #[tokio::test]
 async fn the_last_user_ends_the_server_whoever_started_it() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let first = start(home.path()).await;
     write_row(first.url()).await;
     let cluster = first.folder().to_owned();
@@ -23,7 +23,7 @@ async fn the_last_user_ends_the_server_whoever_started_it() {
 
 #[tokio::test]
 async fn a_server_goes_on_when_the_process_that_started_it_is_killed() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let starter = HolderCommand::new(home.path()).start();
     let second = start(home.path()).await;
     write_row(second.url()).await;
@@ -36,7 +36,7 @@ async fn a_server_goes_on_when_the_process_that_started_it_is_killed() {
 
 #[tokio::test]
 async fn a_dropped_server_ends_in_the_background() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     let postgres = start(home.path()).await;
     let cluster = postgres.folder().to_owned();
     drop(postgres);
@@ -61,7 +61,7 @@ async fn many_first_starts_at_once_make_one_cluster() {
 
 #[tokio::test]
 async fn starting_and_stopping_in_turns_never_meets_a_server_that_is_ending() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().await;
     start(home.path()).await.stop().await.unwrap();
     let turns = (0..3).map(|_| {
         let home = home.path().to_owned();
