@@ -162,7 +162,7 @@ async fn run(store: &Store, mut concerned: Concerned, work: &Work<'_>, rules: &R
                 concerned.widen(&missing);
             }
             Err(error) => {
-                tx.rollback().await;
+                tx.roll_back_after(&error).await;
                 return Err(error.into());
             }
         }
@@ -360,7 +360,10 @@ async fn probe(store: &Store, rules: &Rules, clock: &Clock) -> Result<(), BatchE
         Ok(_first) => probe_writes(&mut tx, clock.now()).await,
         Err(error) => Err(error),
     };
-    tx.rollback().await;
+    match &result {
+        Ok(()) => tx.rollback().await,
+        Err(error) => tx.roll_back_after(error).await,
+    }
     Ok(result?)
 }
 

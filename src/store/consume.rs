@@ -224,8 +224,9 @@ impl Store {
                 Ok(row)
             }
             Err(error) => {
-                tx.rollback().await;
-                Err(error.into())
+                let error = StoreError::from(error);
+                tx.roll_back_after(&error).await;
+                Err(error)
             }
         }
     }
@@ -236,7 +237,7 @@ impl Store {
         match usage::reset(&mut tx, LOCK_DUE_USAGE_OF_ONE, &[id], now).await {
             Ok(_) => tx.commit().await,
             Err(error) => {
-                tx.rollback().await;
+                tx.roll_back_after(&error).await;
                 Err(error)
             }
         }

@@ -173,7 +173,7 @@ impl Store {
                 // A server that restarted leaves the pool full of dead connections; nothing has been done on this one.
                 Err(error) if error.kind() == ErrorKind::ConnectionLost && attempts > 0 => attempts -= 1,
                 Err(error) => {
-                    tx.rollback().await;
+                    tx.roll_back_after(&error).await;
                     return Err(error);
                 }
             }
@@ -254,6 +254,14 @@ impl Tx {
         self.execute_raw("commit".into()).await?;
         self.connection = None;
         Ok(())
+    }
+
+    /// Undoes it because of an error. The connection is kept only if its session cannot be the cause: one that was opened
+    /// while the database was read-only stays so after the cause has gone.
+    pub async fn roll_back_after(self, error: &StoreError) {
+        if error.kind() != ErrorKind::Unavailable {
+            self.rollback().await;
+        }
     }
 
     /// Undoes it and keeps the connection for others.

@@ -206,7 +206,7 @@ impl Store {
         let reset = match reset(&mut tx, LOCK_DUE_USAGE, ids, now).await {
             Ok(reset) => reset,
             Err(error) => {
-                tx.rollback().await;
+                tx.roll_back_after(&error).await;
                 return Err(error);
             }
         };
