@@ -10,8 +10,11 @@ use crate::domain::billing::usage_period::{Rollover, plan_rollover};
 use crate::store::error::StoreError;
 use crate::store::pool::{Store, Tx};
 
-/// As for a batch of events: by index, whatever the statistics say. Whoever holds a row is not waited for.
-const BEGIN_RESET: &str = "begin isolation level read committed; set local lock_timeout = '200ms'; \
+/// As for a batch of events: by index, whatever the statistics say. Whoever holds a row is not waited for. A commit does not
+/// wait for the disk while it holds its locks: what a crash undoes is due again, and whatever builds on a reset and does wait
+/// takes the reset to the disk with it.
+const BEGIN_RESET: &str = "begin isolation level read committed; set local synchronous_commit = off; \
+    set local lock_timeout = '200ms'; \
     set local statement_timeout = '5s'; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
     set local enable_hashjoin = off; set local enable_mergejoin = off; set local jit = off";
 

@@ -204,6 +204,26 @@ async fn a_row_that_somebody_holds_is_passed_over() {
     assert_eq!(usage_reset::reset(&work(&bench), None).await.unwrap().rows, 1);
 }
 
+#[tokio::test]
+async fn periods_end_with_their_user() {
+    let bench = bench().await;
+    users(&bench, 2).await;
+    set_period(&bench, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z").await;
+    assert_eq!(reset_at(&bench, "2026-03-01T00:00:00Z").await, 2);
+    bench
+        .database
+        .execute(
+            "drop role if exists period_deleter; create role period_deleter; \
+             grant delete, select on all tables in schema public to period_deleter; \
+             create policy period_deleter on users to period_deleter using (true); \
+             set role period_deleter; delete from users where user_id = 'user_0'; reset role; \
+             drop owned by period_deleter; drop role period_deleter",
+        )
+        .await;
+    assert_eq!(count_archived(&bench).await, 1);
+    assert_eq!(archive(&bench, "user_1").await.as_array().unwrap().len(), 1);
+}
+
 /// A subscription event of customer 1.
 fn subscription_event(bench: &Bench, id: &str, status: &str, price: &str, anchor: DateTime<Utc>) -> Event {
     let mut object = subscription(1, status);
