@@ -71,6 +71,22 @@ fn deleted_and_unattached_ones_are_skipped_too() {
 }
 
 #[test]
+fn an_empty_id_names_nothing() {
+    let mut world = everything();
+    world.put("sub_1", Subscription { default_payment_method: Some(String::new()), ..subscription("active", "glow_up") });
+    assert_eq!(chosen(&world), is("pm_3", "0003"));
+}
+
+#[test]
+fn a_card_that_another_customer_of_the_user_has_is_known() {
+    let mut world = everything();
+    world.add_customer("cus_2", "2025-02-01T00:00:00Z");
+    let moved = world.customers[0].payment_methods.remove("pm_1").unwrap();
+    world.customers[1].payment_methods.insert("pm_1".to_owned(), moved);
+    assert_eq!(chosen(&world), is("pm_1", "0001"));
+}
+
+#[test]
 fn one_attached_card_counts_two_do_not() {
     let mut world = World::with([subscription("active", "glow_up")]);
     assert_eq!(chosen(&world), (None, None));

@@ -107,6 +107,8 @@ fn a_free_trial_is_trialing_before_its_end() {
     for (now, status) in [("2025-03-14T23:59:59Z", "trialing"), (TRIAL_END, "active"), ("2025-03-15T00:00:01Z", "active")] {
         assert_eq!(standing(&world, now), is(status, "glow_up", None), "{now}");
     }
+    let endless = self::world([ClerkItem { is_free_trial: true, period_end: None, ..item("active", "glow_up") }]);
+    assert_eq!(standing(&endless, NOW), is("trialing", "glow_up", None));
     assert_eq!(world.subscription_row(NOW).subscription_renewal_date, Some(t(TRIAL_END)));
     assert_eq!(world.rows(NOW).usage.usage_anchor, Some(t("2025-03-01T00:00:00Z")));
     assert_eq!(world.rows(TRIAL_END).usage.usage_anchor, Some(t("2025-01-10T08:00:00Z")));
@@ -206,6 +208,14 @@ fn an_upcoming_item_is_the_intended_plan() {
 fn of_two_that_begin_together_the_greater_plan_is_intended() {
     let both = world([item("upcoming", "glow_up"), item("upcoming", "fame_flex"), item("upcoming", "viral_surge")]);
     assert_eq!(standing(&both, NOW).2.as_deref(), Some("fame_flex"));
+    let undated = ClerkItem { period_start: None, ..item("upcoming", "fame_flex") };
+    assert_eq!(standing(&world([undated, item("upcoming", "glow_up")]), NOW).2.as_deref(), Some("glow_up"), "dated ones first");
+}
+
+#[test]
+fn falling_back_to_a_default_plan_without_a_slug_is_falling_back_to_free() {
+    let fallback = ClerkItem { plan_slug: None, ..default_item("upcoming") };
+    assert_eq!(standing(&world([item("active", "glow_up"), fallback]), NOW), is("active", "glow_up", Some("free")));
 }
 
 #[test]
@@ -306,6 +316,7 @@ fn the_last_items_end_is_the_latest() {
         (vec![over("ended", Some("2025-03-05T00:00:00Z"), Some(PERIOD_END))], "2025-03-05T00:00:00Z", false),
         (vec![over("ended", Some("2025-03-05T00:00:00Z"), Some(PERIOD_END))], "2025-03-05T00:00:01Z", true),
         (vec![over("canceled", Some("2025-03-02T00:00:00Z"), Some("2025-03-06T00:00:00Z"))], "2025-03-05T00:00:00Z", false),
+        (vec![over("canceled", Some("2025-03-02T00:00:00Z"), None)], "2025-03-02T00:00:00Z", false),
         (vec![over("canceled", Some("2025-03-02T00:00:00Z"), None)], "2025-03-02T00:00:01Z", true),
         (vec![over("abandoned", None, None)], "2025-02-28T00:00:00Z", false),
         (vec![over("abandoned", None, None)], "2025-03-02T00:00:00Z", true),

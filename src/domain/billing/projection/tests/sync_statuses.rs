@@ -92,6 +92,10 @@ fn doubt_about_a_payment_attempt_counts_if_its_item_had_a_trial() {
     let slot = crate::domain::billing::facts::ClerkItemTrial { item_id: "csi_1".to_owned(), ..Default::default() };
     world.clerk.trials.insert("csi_1".to_owned(), known("csi_1#trial", slot));
     assert_eq!(sync(&world), "needs_reconcile");
+    world.clerk.attempts.clear();
+    assert_eq!(sync(&world), "synced");
+    world.clerk.trials.get_mut("csi_1").unwrap().ambiguous = true;
+    assert_eq!(sync(&world), "needs_reconcile");
 }
 
 #[test]
