@@ -32,7 +32,7 @@ pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
 pub use plans::PlanChange;
-pub use pool::{PoolerMode, Store, StoreSettings, Tx};
+pub use pool::{BEGIN_BATCH, PoolerMode, Store, StoreSettings, Tx};
 pub use schedule::LastRun;
 pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 

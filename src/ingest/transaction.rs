@@ -1,9 +1,10 @@
 //! One batch of events in one transaction: lock, load, fold, write, commit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -209,7 +210,7 @@ async fn attempt(
     if !written.is_empty() {
         record_events(tx, &written).await?;
     }
-    let receipts = fresh.receipts(&done.applied);
+    let receipts = fresh.receipts(&done.told);
     Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts }))
 }
 
@@ -217,19 +218,26 @@ async fn attempt(
 #[derive(Debug, Default)]
 struct Folded {
     own_events: Vec<Event>,
-    applied: Vec<Applied>,
+    told: Vec<Told>,
+}
+
+/// What one event did, and whether the ledger gets to know.
+#[derive(Debug)]
+struct Told {
+    applied: Applied,
+    in_ledger: bool,
 }
 
 fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Context<'_>) -> Folded {
     match work {
         Work::Events(events) => {
             let events = fresh.indexes().filter_map(|i| events.get(i));
-            Folded { applied: events.map(|event| accounts.apply(event, context)).collect(), ..Folded::default() }
+            Folded { told: events.map(|event| apply_event(accounts, event, context)).collect(), ..Folded::default() }
         }
         Work::Refused { event, reason } => {
             let effects = accounts.apply_failed(event, context);
-            let applied = vec![Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects }];
-            Folded { applied, ..Folded::default() }
+            let applied = Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects };
+            Folded { told: vec![Told { applied, in_ledger: true }], ..Folded::default() }
         }
         Work::Accounts { cause, customers, clerk_ids } => {
             let mut effects: Vec<Effect> = Vec::new();
@@ -253,7 +261,8 @@ fn job_events(cause: &str, effects: Vec<Effect>, now: DateTime<Utc>) -> Folded {
     let mut folded = Folded::default();
     for (user_id, effects) in by_user {
         folded.own_events.push(job_event(cause, user_id, now));
-        folded.applied.push(Applied { outcome: Outcome::Applied, reason: None, effects });
+        let applied = Applied { outcome: Outcome::Applied, reason: None, effects };
+        folded.told.push(Told { applied, in_ledger: true });
     }
     folded
 }
@@ -280,11 +289,28 @@ fn job_event(cause: &str, user_id: String, now: DateTime<Utc>) -> Event {
     }
 }
 
+/// An API read or a job is no news unless it changed a fact or a column: else every hourly comparison would fill the ledger.
+fn apply_event(accounts: &mut Accounts, event: &Event, context: Context<'_>) -> Told {
+    if event.source.counts_as_newest_event() {
+        return Told { applied: accounts.apply(event, context), in_ledger: true };
+    }
+    let facts = |accounts: &Accounts| -> Vec<_> {
+        let objects = event.snapshots().iter().map(|snapshot| accounts.object(&snapshot.key));
+        objects.map(|object| object.map(|object| (object.fact.clone(), object.deleted_at))).collect()
+    };
+    let before = facts(accounts);
+    let applied = accounts.apply(event, context);
+    let changed = !applied.effects.is_empty() || facts(accounts) != before;
+    let in_ledger = changed || applied.outcome == Outcome::Failed;
+    Told { applied, in_ledger }
+}
+
 fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, folded: &'a Folded, now: DateTime<Utc>) -> Vec<LedgerEntry<'a>> {
     let events = work.events();
     let payload_as_bytes = matches!(work, Work::Refused { .. });
     let fresh_events = fresh.indexes().filter_map(|index| events.get(index).map(Arc::as_ref));
-    let written = fresh_events.chain(&folded.own_events).zip(&folded.applied).map(|(event, applied)| LedgerEntry {
+    let told = fresh_events.chain(&folded.own_events).zip(&folded.told).filter(|(_, told)| told.in_ledger);
+    let written = told.map(|(event, Told { applied, .. })| LedgerEntry {
         event,
         outcome: applied.outcome,
         reason: applied.reason.as_deref(),
@@ -322,8 +348,8 @@ impl Fresh {
         self.is_fresh.iter().enumerate().filter(|(_, fresh)| **fresh).map(|(index, _)| index)
     }
 
-    fn receipts(&self, applied: &[Applied]) -> Vec<Receipt> {
-        let mut applied = applied.iter();
+    fn receipts(&self, told: &[Told]) -> Vec<Receipt> {
+        let mut applied = told.iter().map(|told| &told.applied);
         let receipt = |fresh: &bool| match fresh.then(|| applied.next()).flatten() {
             Some(applied) => Receipt { outcome: applied.outcome, reason: applied.reason.clone() },
             None => Receipt { outcome: Outcome::Duplicate, reason: None },
@@ -333,7 +359,7 @@ impl Fresh {
 }
 
 /// What the fold changed without a lock on it: a relation that the loads did not foresee.
-fn unlocked(changes: &Changes, concerned: &Concerned, clerk_ids: &std::collections::BTreeSet<String>) -> Missing {
+fn unlocked(changes: &Changes, concerned: &Concerned, clerk_ids: &BTreeSet<String>) -> Missing {
     let mut missing = Missing::default();
     let locked = |id: &String| concerned.has_customer(id) || clerk_ids.contains(id);
     for owner in changes.owners.iter().filter(|owner| !locked(&owner.owner_id)) {
@@ -367,19 +393,34 @@ async fn probe(store: &Store, rules: &Rules, clock: &Clock) -> Result<(), BatchE
     Ok(result?)
 }
 
-/// The event with what Postgres cannot refuse: no snapshots, no NUL.
+/// The longest id that is sure to fit an index of Postgres; a provider's are far shorter.
+const LONGEST_ID: usize = 512;
+
+/// The event with what Postgres cannot refuse: no snapshots, no NUL, ids that an index can hold.
 fn without_content(event: &Event) -> Event {
-    let clean = |text: &String| text.replace('\0', "\u{FFFD}");
+    let clean = |text: &String| storable(text);
     let mut bare = event.clone();
     bare.content = Content::Ignored { reason: String::new() };
     bare.id = clean(&event.id);
     bare.event_type = clean(&event.event_type);
+    bare.account = clean(&event.account);
     bare.object_id = event.object_id.as_ref().map(clean);
     bare.owner_id = event.owner_id.as_ref().map(clean);
     bare.api_version = event.api_version.as_ref().map(clean);
     bare.customer_ids = event.customer_ids.iter().map(clean).collect();
     bare.clerk_user_ids = event.clerk_user_ids.iter().map(clean).collect();
     bare
+}
+
+/// The text itself, but for NULs; an overlong one is cut and told apart from its like by its hash.
+fn storable(text: &str) -> String {
+    let text = text.replace('\0', "\u{FFFD}");
+    if text.len() <= LONGEST_ID {
+        return text;
+    }
+    let hash = hex::encode(Sha256::digest(text.as_bytes()));
+    let head: String = text.chars().take(LONGEST_ID / 8).collect();
+    format!("{head}…{hash}")
 }
 
 fn without_owner(event: &Event) -> Event {

@@ -55,10 +55,11 @@ statements! {
             order by e.evidence_created_at desc, e.object_id collate \"C\" limit 1) o \
         union all \
         select ", columns!(), ", null from unnest($1::text[]) as c(id) \
-        cross join lateral (select * from billsync.provider_objects m \
-            where m.owner_id = c.id and m.object_type in ('payment_method', 'card', 'source') and m.account || '' = '' \
-              and m.deleted_at is null and m.fact ? 'card' and m.fact ->> 'customer' = c.id and not m.fact ? 'detached' \
-              and m.object_id <> all($2) \
+        cross join lateral (select m.* from (values ('payment_method'), ('card'), ('source')) as t(object_type) \
+            cross join lateral (select * from billsync.provider_objects p \
+                where p.owner_id = c.id and p.object_type = t.object_type and p.account || '' = '' and p.deleted_at is null \
+                  and p.fact ? 'card' and p.fact ->> 'customer' = c.id and not p.fact ? 'detached' \
+                  and p.object_id <> all($2) limit 2) m \
             limit 2) o");
 
     /// The facts of Clerk users: the user, Clerk Billing's objects, the import.

@@ -16,11 +16,12 @@ use crate::store::locks::LockSet;
 /// The least major version of Postgres: views with `security_invoker`.
 const MINIMUM_VERSION: i32 = 150_000;
 
-/// A batch's reads and writes go by index, whatever the statistics say: a fresh database has none, and a plan made for an
-/// empty table would scan a full one. So plans are made once per connection and never depend on the tables' size.
-const BEGIN_BATCH: &str = "begin isolation level read committed; set local lock_timeout = '200ms'; \
+/// A batch's reads and writes go by index, and in the index's order, whatever the statistics say: a fresh database has
+/// none, and a plan made for an empty table would scan a full one. So plans are made once per connection and never depend
+/// on the tables' size.
+pub const BEGIN_BATCH: &str = "begin isolation level read committed; set local lock_timeout = '200ms'; \
     set local statement_timeout = '10s'; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
-    set local enable_hashjoin = off; set local enable_mergejoin = off; set local jit = off";
+    set local enable_hashjoin = off; set local enable_mergejoin = off; set local enable_sort = off; set local jit = off";
 
 statements! {
     /// Of every table that we write: whether row-level security would hide its rows from our own role.

@@ -1,5 +1,7 @@
 //! Batches of events against a real Postgres: the ledger, the rows, and what happens when two batches meet.
 
+mod access;
+mod crowd;
 mod invoices;
 mod stories;
 
@@ -12,7 +14,7 @@ use billsync::domain::rules::Rules;
 use billsync::domain::signature::VerifiedBody;
 use billsync::domain::{clerk, stripe};
 use billsync::ingest::transaction::{self, BatchError, Receipt};
-use billsync::store::{Concerned, Store, StoreSettings, UserKey, load_first, load_second};
+use billsync::store::{Concerned, PoolerMode, Store, StoreSettings, UserKey, load_first, load_second};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -261,6 +263,69 @@ async fn a_value_that_postgres_refuses_is_poison_and_takes_nothing_with_it() {
 }
 
 #[tokio::test]
+async fn an_id_that_no_index_can_hold_is_kept_as_failed() {
+    let bench = bench().await;
+    // Incompressible, so that it is too long for an index as it is.
+    let mut random = fastrand::Rng::with_seed(1);
+    let long: String = std::iter::repeat_with(|| random.alphanumeric()).take(9000).collect();
+    let event = Event {
+        id: format!("evt_{long}"),
+        owner_id: Some(format!("cus_{long}")),
+        ..stripe_event("evt_1", "customer.created", 1_772_000_100, &customer(1))
+    };
+    let result = transaction::commit(&bench.store, &arcs([event.clone()]), &bench.rules, &bench.clock).await;
+    let Err(BatchError::Poison(text)) = result else { panic!("{result:?}") };
+    assert!(text.contains("54000"), "{text}");
+    for _ in 0..2 {
+        let failed = transaction::commit_failed(&bench.store, &event, &text, &bench.rules, &bench.clock).await.unwrap();
+        assert_eq!(failed.outcome, Outcome::Failed);
+    }
+    assert_eq!(bench.query("select to_jsonb(count(*)) from billsync.webhook_events where outcome = 'failed'").await, 1);
+}
+
+#[tokio::test]
+async fn a_read_that_changes_nothing_leaves_no_trace_in_the_ledger() {
+    let bench = bench().await;
+    bench.commit(&arcs([clerk_user(1), stripe_event("evt_1", "customer.created", 1_772_000_100, &customer(1))])).await;
+    let read = |id: &str, created: i64, object: &Value| Event {
+        source: Source::Reconcile,
+        ..stripe_event(id, "customer.updated", created, object)
+    };
+    bench.commit(&arcs([read("read:1", 1_772_000_200, &customer(1))])).await;
+    assert_eq!(bench.store.find_event("read:1").await.unwrap(), []);
+    let mut moved = customer(1);
+    moved["address"] = json!({"city": "Zurich", "country": "CH"});
+    bench.commit(&arcs([read("read:2", 1_772_000_300, &moved)])).await;
+    let drift = bench.store.find_event("read:2").await.unwrap().remove(0);
+    assert_eq!((drift.entry.source.as_str(), drift.entry.outcome.as_str()), ("reconcile", "applied"));
+}
+
+#[tokio::test]
+async fn behind_a_transaction_pooler_no_statement_is_named_and_no_setting_lasts() {
+    let bench = bench().await;
+    // Whatever the session has by the time that a batch writes its last table.
+    bench
+        .database
+        .execute(
+            "create table seen (names bigint); create function see() returns trigger language plpgsql as $$ begin \
+                insert into seen select count(*) from pg_prepared_statements; return null; end $$; \
+            create trigger see after insert on billsync.webhook_events for each statement execute function see()",
+        )
+        .await;
+    let settings =
+        StoreSettings { pooler: PoolerMode::Transaction, max_connections: 1, ..StoreSettings::new(&bench.database.url) };
+    let pooled = Store::connect(&settings).await.unwrap();
+    for n in 1..4 {
+        let events = arcs([clerk_user(n), stripe_event(&format!("evt_{n}"), "customer.created", 1_772_000_100, &customer(n))]);
+        transaction::commit(&pooled, &events, &bench.rules, &bench.clock).await.unwrap();
+    }
+    assert_eq!(bench.query("select to_jsonb(max(names)) from seen").await, 0);
+    // The same with names, to know that the test can tell.
+    bench.commit(&arcs([clerk_user(9)])).await;
+    assert_ne!(bench.query("select to_jsonb(max(names)) from seen").await, 0);
+}
+
+#[tokio::test]
 async fn an_empty_batch_tells_whether_the_database_would_take_one() {
     let bench = bench().await;
     transaction::commit(&bench.store, &[], &bench.rules, &bench.clock).await.unwrap();
@@ -367,7 +432,7 @@ async fn two_stores_fighting_over_the_same_users_never_deadlock() {
 }
 
 /// A lock that is waited for too long is tried again, a deadlock never is.
-async fn commit_patiently(store: &Store, events: &[Arc<Event>], rules: &Rules, clock: &Clock) {
+pub async fn commit_patiently(store: &Store, events: &[Arc<Event>], rules: &Rules, clock: &Clock) {
     loop {
         match transaction::commit(store, events, rules, clock).await {
             Ok(_receipts) => return,

@@ -1,10 +1,8 @@
 //! The schema: complete, private, and made once however many processes start.
 
-use std::collections::BTreeSet;
-
-use billsync::store::{MigrationState, PoolerMode, Store, StoreSettings, statements};
+use billsync::store::{MigrationState, Store, StoreSettings, statements};
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, SqlSafeStr};
 
 use crate::support::database::{TestDatabase, empty_database};
 
@@ -273,23 +271,4 @@ async fn the_views_give_columns_to_objects_of_every_shape() {
         assert_eq!(columns, ["id", "account", "customer", "deleted", "as_of", "object"], "{view}");
         connection.execute(AssertSqlSafe(format!("select * from billsync.{view}"))).await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn behind_a_transaction_pooler_nothing_is_named_and_nothing_lasts() {
-    let database = empty_database().await;
-    migrated(&database).await;
-    let settings = StoreSettings { pooler: PoolerMode::Transaction, max_connections: 1, ..StoreSettings::new(&database.url) };
-    let store = Store::connect(&settings).await.unwrap();
-    store.list_plans().await.unwrap();
-    store.count_events().await.unwrap();
-    store.ping().await.unwrap();
-    let mut connection = database.connect().await;
-    let statements: BTreeSet<String> =
-        strings(&mut connection, "select application_name from pg_stat_activity where application_name = 'billsync'")
-            .await
-            .into_iter()
-            .collect();
-    assert_eq!(statements.len(), 1);
-    connection.close().await.unwrap();
 }

@@ -17,18 +17,22 @@ const EMPTY: &str = "delete from users; delete from billsync.webhook_events; del
     delete from billsync.provider_objects; delete from billsync.owners; delete from billsync.operator_links; \
     delete from billsync.refetch_queue";
 
-/// Commits the story in batches of those sizes, in that order, and compares the rows with the expected ones.
-async fn faults(bench: &mut Bench, journey: &Journey, events: Vec<Event>, sizes: &mut fastrand::Rng) -> Vec<String> {
+/// Empties the database and sets it to what the story begins with.
+pub async fn begin(bench: &mut Bench, journey: &Journey) {
     bench.database.execute(EMPTY).await;
     for link in journey.operator_links() {
         let user = link.clerk_user_id.map_or("null".to_owned(), |id| format!("'{id}'"));
-        let sql =
-            format!("insert into billsync.operator_links (customer_id, clerk_user_id) values ('{}', {user})", link.customer_id);
-        bench.database.execute(&sql).await;
+        let columns = "billsync.operator_links (customer_id, clerk_user_id)";
+        bench.database.execute(&format!("insert into {columns} values ('{}', {user})", link.customer_id)).await;
     }
     bench.rules = journey.rules();
     bench.clock = Clock::manual(journey.expected.now);
     bench.store.apply_plans(catalog(None).plans()).await.unwrap();
+}
+
+/// Commits the story in batches of random sizes and compares the rows with the expected ones.
+async fn faults(bench: &mut Bench, journey: &Journey, events: Vec<Event>, sizes: &mut fastrand::Rng) -> Vec<String> {
+    begin(bench, journey).await;
     let customers = customers(&events);
     let users: Vec<String> = journey.expected.users.keys().cloned().collect();
     let mut rest: Vec<Arc<Event>> = events.into_iter().map(Arc::new).collect();
