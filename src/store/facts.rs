@@ -70,7 +70,8 @@ statements! {
         union all \
         select ", columns!(), ", null from unnest($1::text[]) as c(id) \
         cross join (values ('clerk'), ('import')) as p(provider) \
-        join billsync.provider_objects o on o.provider = p.provider and o.account = '' and o.object_id = c.id \
+        cross join lateral (select * from billsync.provider_objects i \
+            where i.provider = p.provider and i.account = '' and i.object_id = c.id offset 0) o \
         where o.owner_id is distinct from o.object_id");
 
     /// Per (customer, subscription, since): the earliest payment of its invoices that were not loaded one by one ($4).

@@ -13,24 +13,24 @@ statements! {
         from unnest($1::text[], $2::text[]) as k(provider, event_id) \
         join billsync.webhook_events e on e.provider = k.provider and e.event_id = k.event_id";
 
-    /// A known event is one that had failed and was tried again.
+    /// A known event is one that had failed and was tried again. Both tables at once: they always go together.
     RECORD_EVENTS = "\
-        insert into billsync.webhook_events as e (provider, event_id, event_type, object_id, owner_id, occurred_at, \
-            received_at, api_version, livemode, source, outcome, reason) \
-        select x.provider, x.event_id, x.event_type, x.object_id, x.owner_id, x.occurred_at, x.received_at, x.api_version, \
-            x.livemode, x.source, x.outcome, x.reason \
-        from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
-            $8::text[], $9::bool[], $10::text[], $11::text[], $12::text[]) \
-            as x(provider, event_id, event_type, object_id, owner_id, occurred_at, received_at, api_version, livemode, \
-                source, outcome, reason) \
-        on conflict (provider, event_id) do update set outcome = excluded.outcome, reason = excluded.reason, \
-            object_id = excluded.object_id, owner_id = excluded.owner_id \
-            where e.outcome = 'failed'";
-
-    RECORD_PAYLOADS = "\
+        with recorded as ( \
+            insert into billsync.webhook_events as e (provider, event_id, event_type, object_id, owner_id, occurred_at, \
+                received_at, api_version, livemode, source, outcome, reason) \
+            select x.provider, x.event_id, x.event_type, x.object_id, x.owner_id, x.occurred_at, x.received_at, \
+                x.api_version, x.livemode, x.source, x.outcome, x.reason \
+            from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
+                $8::text[], $9::bool[], $10::text[], $11::text[], $12::text[]) \
+                as x(provider, event_id, event_type, object_id, owner_id, occurred_at, received_at, api_version, livemode, \
+                    source, outcome, reason) \
+            on conflict (provider, event_id) do update set outcome = excluded.outcome, reason = excluded.reason, \
+                object_id = excluded.object_id, owner_id = excluded.owner_id \
+                where e.outcome = 'failed' \
+        ) \
         insert into billsync.webhook_payloads (received_at, provider, event_id, payload, payload_raw, effects) \
         select x.received_at, x.provider, x.event_id, x.payload::jsonb, x.payload_raw, x.effects::jsonb \
-        from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[]) \
+        from unnest($7::timestamptz[], $1::text[], $2::text[], $13::text[], $14::bytea[], $15::text[]) \
             as x(received_at, provider, event_id, payload, payload_raw, effects) \
         on conflict (received_at, provider, event_id) do update set payload = excluded.payload, \
             payload_raw = excluded.payload_raw, effects = excluded.effects";
@@ -74,6 +74,9 @@ pub(crate) async fn find_known(tx: &mut Tx, keys: &[EventId]) -> Result<Vec<Know
 
 /// Writes ledger and payloads; one entry per event.
 pub async fn record_events(tx: &mut Tx, entries: &[LedgerEntry<'_>]) -> Result<(), StoreError> {
+    let fits = |entry: &LedgerEntry<'_>| entry.event.payload.fits_jsonb && !entry.payload_as_bytes;
+    let texts: Vec<Option<&str>> = entries.iter().map(|e| fits(e).then_some(e.event.payload.text.as_ref())).collect();
+    let bytes: Vec<Option<&[u8]>> = entries.iter().map(|e| (!fits(e)).then_some(e.event.payload.text.as_bytes())).collect();
     let query = tx
         .query(RECORD_EVENTS)
         .bind(entries.iter().map(|entry| entry.event.provider.as_str()).collect::<Vec<_>>())
@@ -87,17 +90,7 @@ pub async fn record_events(tx: &mut Tx, entries: &[LedgerEntry<'_>]) -> Result<(
         .bind(entries.iter().map(|entry| entry.event.livemode).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.event.source.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.outcome.as_str()).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.reason).collect::<Vec<_>>());
-    query.execute(tx.connection()?).await?;
-
-    let fits = |entry: &LedgerEntry<'_>| entry.event.payload.fits_jsonb && !entry.payload_as_bytes;
-    let texts: Vec<Option<&str>> = entries.iter().map(|e| fits(e).then_some(e.event.payload.text.as_ref())).collect();
-    let bytes: Vec<Option<&[u8]>> = entries.iter().map(|e| (!fits(e)).then_some(e.event.payload.text.as_bytes())).collect();
-    let query = tx
-        .query(RECORD_PAYLOADS)
-        .bind(entries.iter().map(|entry| entry.received_at).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.event.provider.as_str()).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.event.id.as_str()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.reason).collect::<Vec<_>>())
         .bind(texts)
         .bind(bytes)
         .bind(entries.iter().map(|entry| effects_text(entry.effects)).collect::<Vec<_>>());
