@@ -45,8 +45,7 @@ async fn start() -> Running {
 
 /// The same, connecting by another URL.
 async fn start_as(database: TestDatabase, url: &str) -> Running {
-    let store =
-        Store::connect(&StoreSettings { acquire_timeout: Duration::from_secs(2), ..StoreSettings::new(url) }).await.unwrap();
+    let store = Store::connect(&StoreSettings::new(url)).await.unwrap();
     let server_options = ServerOptions {
         listen: "127.0.0.1:0".into(),
         stripe_secrets: vec![StripeSecret::parse(STRIPE_SECRET).unwrap().secret],
