@@ -9,10 +9,9 @@ use super::bench;
 const SMALL: [&str; 1] = ["subscription_plans"];
 
 /// The statements of a batch; the others are a person's questions.
-const OF_A_BATCH: [&str; 24] = [
+const OF_A_BATCH: [&str; 23] = [
     "FIND_KNOWN_EVENTS",
     "RECORD_EVENTS",
-    "RECORD_PAYLOADS",
     "LOAD_OBJECTS_BY_KEY",
     "LOAD_FACTS_OF_CUSTOMERS",
     "LOAD_FACTS_OF_CLERK_USERS",
