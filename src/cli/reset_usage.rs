@@ -30,7 +30,7 @@ pub struct ResetUsageCommand {
     /// Show what would be reset, change nothing
     #[arg(long)]
     dry_run: bool,
-    /// As if it were that time (RFC 3339)
+    /// As if it were that time (RFC 3339); one that is still to come needs --dry-run, since a period never moves back
     #[arg(long, value_name = "TIME")]
     at: Option<DateTime<Utc>>,
     /// Print JSON
@@ -41,6 +41,9 @@ pub struct ResetUsageCommand {
 impl ResetUsageCommand {
     /// Resets, or shows what a reset would do.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
+        if !self.dry_run && self.at.is_some_and(|at| at > Clock::default().now()) {
+            bail!("--at is still to come: a period that has ended cannot be given back; add --dry-run to see what would end");
+        }
         let database = Database::open(config, Schema::Expect).await?;
         let done = self.reset(config, &database.store).await;
         database.close_after(done).await?;

@@ -40,7 +40,9 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
         );
 }
 
+/// A field that is not known is refused: a mistyped idempotency key would count twice.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MeterRequest {
     amount: i64,
     #[serde(default)]
@@ -132,9 +134,13 @@ async fn meter_request(
 }
 
 fn read_request(body: &[u8]) -> Result<MeterRequest, Problem> {
-    let request: MeterRequest = serde_json::from_slice(body).map_err(|_unreadable| {
-        Problem::bad_request("the body has to be JSON such as {\"amount\": 1, \"idempotency_key\": \"…\"}")
-    })?;
+    // serde would read an array as the fields in their order.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let request: Option<MeterRequest> = serde_json::from_slice(body).ok().filter(|_| is_object);
+    let Some(request) = request else {
+        let form = "the body has to be a JSON object of these fields alone: {\"amount\": 1, \"idempotency_key\": \"…\"}";
+        return Err(Problem::bad_request(form));
+    };
     let is_fit = |key: &String| !key.is_empty() && key.chars().count() <= KEY_CHARACTERS && !key.contains('\0');
     if request.idempotency_key.as_ref().is_some_and(|key| !is_fit(key)) {
         return Err(Problem::bad_request(format!("`idempotency_key` has to have 1 to {KEY_CHARACTERS} characters, and no NUL")));

@@ -136,3 +136,11 @@ async fn plans_are_added_updated_and_listed() {
     assert_eq!(code, 1);
     assert!(complaints.contains("plans.toml") && complaints.contains("line 2"), "{complaints}");
 }
+
+#[test]
+fn a_period_is_not_ended_ahead_of_its_time() {
+    let command = ["reset-usage", "--at", "2999-01-01T00:00:00Z"];
+    let (code, printed, complaints) = run(&mut billsync(&command));
+    assert_eq!((code, printed.as_str()), (1, ""), "{complaints}");
+    assert!(complaints.contains("--dry-run"), "{complaints}");
+}

@@ -159,7 +159,9 @@ async fn what_makes_no_sense_is_refused() {
         send(address, "creators/consume", &json!({"amount": amount})).await.problem(400);
         send(address, "creators/release", &json!({"amount": amount})).await.problem(400);
     }
-    for body in [json!({}), json!([]), json!({"amount": "1"}), json!({"amount": 1.5})] {
+    // A mistyped key would count twice.
+    let mistyped = json!({"amount": 1, "idempotencyKey": "x"});
+    for body in [json!({}), json!([]), json!([1]), json!({"amount": "1"}), json!({"amount": 1.5}), mistyped] {
         send(address, "creators/consume", &body).await.problem(400);
     }
     for key in [String::new(), "a\0b".to_owned(), "k".repeat(256)] {
