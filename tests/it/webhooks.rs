@@ -216,24 +216,6 @@ async fn a_database_that_has_become_read_only_asks_for_a_retry() {
 }
 
 #[tokio::test]
-async fn sessions_that_end_under_us_are_replaced_without_anyone_noticing() {
-    let running = start().await;
-    for round in 0..5 {
-        let events = (0..20).map(|n| customer_event(&format!("evt_{round}_{n}"), &format!("cus_{n}"), "user_1", now() + round));
-        let deliveries = join_all(events.map(|event| {
-            let running = &running;
-            async move { running.stripe_outcome(&event).await }
-        }));
-        let interruption = running.database.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
-        );
-        let (outcomes, ()) = tokio::join!(deliveries, interruption);
-        assert!(outcomes.iter().all(|outcome| outcome == "unlinked" || outcome == "duplicate"), "{outcomes:?}");
-    }
-    assert_eq!(running.ledger().await.len(), 100);
-}
-
-#[tokio::test]
 async fn text_that_postgres_cannot_hold_as_json_is_kept_and_acknowledged() {
     let running = start().await;
     let envelope = |id: &str, name: &str| {
@@ -291,54 +273,6 @@ async fn a_poison_event_among_many_fails_alone() {
         let again = customer_event("evt_31", "cus_31", "user_1", now());
         assert_eq!(running.stripe_outcome(&again).await, "unlinked", "what had failed is tried again");
     }
-}
-
-#[tokio::test]
-async fn one_locked_account_holds_up_nobody_else() {
-    let running = start().await;
-    let running = &running;
-    // Users first, so that their rows are there to be locked.
-    join_all((0..201).map(|n| async move {
-        let answer = running.deliver_clerk(&format!("msg_{n}"), &user(&format!("user_{n}"))).await;
-        assert_eq!(outcome(&answer), "applied");
-    }))
-    .await;
-    let mut outside = running.database.connect().await;
-    sqlx::raw_sql("begin; select * from public.users u join public.user_subscriptions s on s.user_id = u.id where u.user_id = 'user_0' for update")
-        .execute(&mut outside)
-        .await
-        .unwrap();
-    let locked_at = Instant::now();
-    let locked = async {
-        let event = customer_event("evt_0", "cus_0", "user_0", now());
-        (running.stripe_outcome(&event).await, locked_at.elapsed())
-    };
-    let others = async {
-        let mut took = Vec::new();
-        for round in 0..5 {
-            // Forty at a time, for as long as the account stays locked.
-            let deliveries = (1..41).map(|n| async move {
-                let number = round * 40 + n;
-                let event = customer_event(&format!("evt_{number}"), &format!("cus_{number}"), &format!("user_{number}"), now());
-                let started = Instant::now();
-                assert_eq!(running.stripe_outcome(&event).await, "applied");
-                started.elapsed()
-            });
-            took.extend(join_all(deliveries).await);
-        }
-        took.sort();
-        took
-    };
-    let release = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        sqlx::raw_sql("commit").execute(&mut outside).await.unwrap();
-    };
-    let ((outcome, after), took, ()) = tokio::join!(locked, others, release);
-    assert_eq!(outcome, "applied");
-    assert!(after >= Duration::from_secs(3), "{after:?}");
-    assert!(after < Duration::from_secs(5), "{after:?}");
-    let p99 = took[took.len() * 99 / 100 - 1];
-    assert!(p99 < Duration::from_millis(500), "p99 {p99:?} of {}", took.len());
 }
 
 #[tokio::test]
