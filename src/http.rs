@@ -3,6 +3,7 @@
 pub mod application;
 pub mod auth;
 mod body;
+pub mod end_signals;
 mod health;
 pub mod problem;
 mod request;

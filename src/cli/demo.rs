@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use clap::Args;
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
@@ -26,6 +25,7 @@ use crate::cli::serve;
 use crate::clock::Clock;
 use crate::config::{Config, Pooler, Secret};
 use crate::http::application::Application;
+use crate::http::end_signals::EndSignals;
 use crate::store::Profile;
 
 /// Show it working: deliver signed webhooks of six invented people, print their rows, go on serving
@@ -41,25 +41,6 @@ pub struct DemoCommand {
     /// Print JSON; ends too
     #[arg(long)]
     json: bool,
-}
-
-/// Ctrl-C and SIGTERM, before the server listens for them itself.
-struct Interrupted {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupted {
-    fn listen() -> anyhow::Result<Interrupted> {
-        Ok(Interrupted { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// What a run showed.
@@ -79,12 +60,12 @@ impl DemoCommand {
         );
         let mut config = Config { database_url: None, migration_database_url: None, pooler: Pooler::None, ..config.clone() };
         let secrets_file = secrets::complete(&mut config)?;
-        let mut interrupted = Interrupted::listen()?;
+        let mut signals = EndSignals::listen()?;
         let database = tokio::select! {
             opened = Database::open(&config, Schema::Migrate) => opened?,
-            () = interrupted.wait() => return Ok(Exit::Success),
+            _ = signals.next() => return Ok(Exit::Success),
         };
-        let shown = self.show(&config, &database, secrets_file, interrupted).await;
+        let shown = self.show(&config, &database, secrets_file, signals).await;
         database.close_after(shown).await?;
         Ok(Exit::Success)
     }
@@ -94,18 +75,18 @@ impl DemoCommand {
         config: &Config,
         database: &Database,
         secrets_file: Option<PathBuf>,
-        mut interrupted: Interrupted,
+        mut signals: EndSignals,
     ) -> anyhow::Result<()> {
         let filled = fill_empty_catalog(config, database).await?;
         let application = serve::start(config, &free_address(config)?, &database.store)?;
         let demonstrated = tokio::select! {
             demonstrated = self.demonstrate(config, database, &application, filled) => demonstrated.map(Some),
-            () = interrupted.wait() => Ok(None),
+            _ = signals.next() => Ok(None),
         };
         match demonstrated {
             Ok(Some(address)) if !self.exit && !self.json => {
                 print(&what_to_try(config, &address, secrets_file))?;
-                Ok(application.run_until_signal().await?)
+                Ok(application.run_until(&mut signals).await?)
             }
             other => {
                 application.stop().await?;

@@ -14,6 +14,7 @@ use crate::domain::signature::standard_webhooks::ClerkSecret;
 use crate::domain::signature::stripe::StripeSecret;
 use crate::http::application::Application;
 use crate::http::auth::ApiToken;
+use crate::http::end_signals::EndSignals;
 use crate::http::server::ServerOptions;
 use crate::ingest::committer;
 use crate::schedule::{self, Schedule, Work};
@@ -30,14 +31,21 @@ pub struct ServeCommand {}
 impl ServeCommand {
     /// Serves, and ends in order: requests, queues, connections, embedded server.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
-        let database = Database::open(config, Schema::Migrate).await?;
-        let served = serve(config, &database).await;
+        let mut signals = EndSignals::listen()?;
+        let database = tokio::select! {
+            opened = Database::open(config, Schema::Migrate) => opened?,
+            name = signals.next() => {
+                tracing::info!("{name}: ended before it served");
+                return Ok(Exit::Success);
+            }
+        };
+        let served = serve(config, &database, &mut signals).await;
         database.close_after(served).await?;
         Ok(Exit::Success)
     }
 }
 
-async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
+async fn serve(config: &Config, database: &Database, signals: &mut EndSignals) -> anyhow::Result<()> {
     warn_of_gaps(config, &database.store).await?;
     let application = start(config, &config.listen, &database.store)?;
     for address in application.addresses() {
@@ -49,7 +57,7 @@ async fn serve(config: &Config, database: &Database) -> anyhow::Result<()> {
             "listening on http://{address}"
         );
     }
-    application.run_until_signal().await?;
+    application.run_until(signals).await?;
     tracing::info!("ended; everything that was accepted is in the ledger");
     Ok(())
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::domain::rules::Rules;
+use crate::http::end_signals::EndSignals;
 use crate::http::server::{self, Server, ServerOptions};
 use crate::ingest::committer::{self, Committer};
 use crate::metrics;
@@ -25,8 +25,6 @@ pub enum ApplicationError {
     Bind { listen: String, source: io::Error },
     #[error("the server ended: {0}")]
     Serving(io::Error),
-    #[error("cannot listen for signals: {0}")]
-    Signals(io::Error),
     /// What was accepted and not committed was answered with 503: its senders retry.
     #[error("a writer died; see the log")]
     WriterDied,
@@ -95,14 +93,11 @@ impl Application {
         self.ending = Ending(Some(Box::pin(ending)));
     }
 
-    /// Serves until SIGTERM or SIGINT, then ends in order. A second signal does not wait for that.
-    pub async fn run_until_signal(mut self) -> Result<(), ApplicationError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(ApplicationError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(ApplicationError::Signals)?;
+    /// Serves until asked to end, then ends in order. A second signal does not wait for that.
+    pub async fn run_until(mut self, signals: &mut EndSignals) -> Result<(), ApplicationError> {
         let committer = self.committer.clone();
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
+            name = signals.next() => tracing::info!("{name}: ending"),
             () = committer.died() => {
                 self.stop().await?;
                 return Err(ApplicationError::WriterDied);
@@ -113,8 +108,7 @@ impl Application {
         }
         tokio::select! {
             stopped = self.stop() => stopped,
-            _ = terminate.recv() => Err(ApplicationError::Interrupted),
-            _ = interrupt.recv() => Err(ApplicationError::Interrupted),
+            _ = signals.next() => Err(ApplicationError::Interrupted),
         }
     }
 

@@ -6,6 +6,10 @@ use std::process::{Child, Stdio};
 
 use super::billsync;
 use crate::support::database::{database, empty_database};
+use crate::support::wait::until;
+
+/// What a migration holds while it runs.
+const MIGRATOR_LOCK: i64 = 0x6273_6d69;
 
 /// A running `serve`, and what it has logged so far.
 struct Serving {
@@ -92,6 +96,22 @@ async fn without_migrating_it_expects_a_schema() {
     let mut serving = Serving::start(&migrated.url, &[("BILLSYNC_MIGRATE", "false")]);
     serving.address();
     assert_eq!(serving.terminate().0, 0);
+}
+
+#[tokio::test]
+async fn a_signal_during_the_start_ends_it_in_order() {
+    // Another migration holds the lock, so the start waits.
+    let database = empty_database().await;
+    let mut session = database.connect().await;
+    sqlx::query("select pg_advisory_lock($1)").bind(MIGRATOR_LOCK).execute(&mut session).await.unwrap();
+    let serving = Serving::start(&database.url, &[]);
+    until("serve waits for the other migration", async || {
+        database.ask::<bool>("select exists (select from pg_locks where locktype = 'advisory' and not granted)").await
+    })
+    .await;
+    let (code, log) = serving.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("SIGTERM: ended before it served"), "{log}");
 }
 
 #[tokio::test]
