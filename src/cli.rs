@@ -12,6 +12,7 @@ mod replay;
 mod reset_usage;
 mod schedule;
 mod serve;
+mod users;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -82,6 +83,7 @@ enum Command {
     Inspect(inspect::InspectCommand),
     ResetUsage(reset_usage::ResetUsageCommand),
     Schedule(schedule::ScheduleCommand),
+    Users(users::UsersCommand),
     Config(config::ConfigCommand),
 }
 
@@ -126,6 +128,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
+    // What TLS is made with, for every HTTP client of this process; there is none before it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let ended = match cli.command {
         None => output::print(&Cli::command().render_help().to_string()).map(|()| Exit::Success),
         Some(command) => Config::load(&cli.settings.to_flags()).map_err(Into::into).and_then(|config| command.run(&config)),
@@ -154,6 +158,7 @@ impl Command {
                 Command::Inspect(command) => command.run(config).await,
                 Command::ResetUsage(command) => command.run(config).await,
                 Command::Schedule(command) => command.run(config).await,
+                Command::Users(command) => command.run(config).await,
                 Command::Config(command) => command.run(config),
             }
         })

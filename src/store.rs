@@ -14,6 +14,7 @@ mod load;
 mod locks;
 mod migrations;
 mod owners;
+mod people;
 mod plans;
 mod pool;
 mod refetch_queue;
@@ -44,6 +45,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         ledger::ALL,
         facts::ALL,
         owners::ALL,
+        people::ALL,
         users_sql::ALL,
         plans::ALL,
         refetch_queue::ALL,

@@ -123,10 +123,6 @@ async fn warn_of_gaps(config: &Config, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn without_effect(config: &Config) -> [(&'static str, bool); 3] {
-    [
-        ("CLERK_SECRET_KEY", config.clerk_secret_key.is_some()),
-        ("STRIPE_API_BASE", config.stripe_api_base.is_some()),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", config.otlp_endpoint.is_some()),
-    ]
+fn without_effect(config: &Config) -> [(&'static str, bool); 2] {
+    [("STRIPE_API_BASE", config.stripe_api_base.is_some()), ("OTEL_EXPORTER_OTLP_ENDPOINT", config.otlp_endpoint.is_some())]
 }

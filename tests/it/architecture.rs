@@ -17,6 +17,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("embedded_postgres", &["config"]),
     ("store", &["clock", "config", "domain"]),
     ("ingest", &["clock", "domain", "metrics", "store"]),
+    ("clerk_api", &["clock", "config", "domain"]),
+    ("ensure", &["clerk_api", "domain", "ingest", "store"]),
     ("schedule", &["clock", "domain", "ingest", "metrics", "store"]),
     ("http", &["clock", "domain", "ingest", "metrics", "store"]),
 ];

@@ -6,6 +6,7 @@
 mod answers;
 mod architecture;
 mod batch;
+mod clerk_users;
 mod cli;
 mod committer;
 mod convergence;

@@ -25,6 +25,8 @@ pub(super) struct Envelope<'a> {
     pub data: Option<Value<'a>>,
     /// `None`: nothing of it is kept but the event itself.
     pub object_type: Option<ObjectType>,
+    /// Whether an API call returned the object.
+    pub from_read: bool,
 }
 
 /// The ids that an event names, as far as it can be read.
@@ -52,7 +54,14 @@ pub(super) fn read<'a>(root: Value<'a>, id: &str) -> Result<Envelope<'a>, Malfor
     let timestamp = timestamp.ok_or_else(|| MalformedEvent("timestamp: missing".into()))?;
     let timestamp = timestamp.as_milliseconds().ok_or_else(|| MalformedEvent("timestamp: not a time".into()))?;
     let object_type = object_type(data.and_then(|data| data.get("object")), &event_type);
-    Ok(Envelope { id: id.to_owned(), event_type, timestamp, data, object_type })
+    Ok(Envelope { id: id.to_owned(), event_type, timestamp, data, object_type, from_read: false })
+}
+
+/// The envelope of an object that an API call returned: it has none of its own. `event_type` says what it is where the
+/// object does not.
+pub(super) fn of_read<'a>(object: Value<'a>, event_type: String, as_of: DateTime<Utc>) -> Envelope<'a> {
+    let object_type = object_type(object.get("object"), &event_type);
+    Envelope { id: String::new(), event_type, timestamp: as_of, data: Some(object), object_type, from_read: true }
 }
 
 /// The object says what it is; those that do not are told by the event's type.

@@ -101,7 +101,7 @@ fn snapshot(reading: &Reading<'_>, object: Value<'_>, id: String, owner_id: Opti
         terminal: false,
         type_rank: type_rank(&envelope.event_type),
         api_version: None,
-        from_read: false,
+        from_read: envelope.from_read,
         owner_id,
         deletion: envelope.event_type.ends_with(".deleted"),
         object: Some(Arc::from(reading.document.rewrite_value(object, reading.edits).as_ref())),

@@ -1,0 +1,45 @@
+//! `billsync users …`: what an operator does about single users. One file per action.
+
+mod ensure;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use crate::clerk_api::{ClerkApi, DEFAULT_BASE, Options};
+use crate::cli::Exit;
+use crate::cli::database::{Database, Schema};
+use crate::cli::users::ensure::EnsureArgs;
+use crate::clock::Clock;
+use crate::config::Config;
+
+/// Users: create missing ones from Clerk
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  billsync users ensure user_2abc\n  billsync users ensure --all")]
+pub struct UsersCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Ensure(EnsureArgs),
+}
+
+impl UsersCommand {
+    /// Does what is asked.
+    pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
+        let database = Database::open(config, Schema::Expect).await?;
+        let done = match &self.action {
+            Action::Ensure(args) => args.run(config, &database.store).await,
+        };
+        database.close_after(done).await
+    }
+}
+
+/// A client of Clerk's API by the settings.
+pub fn clerk_api(config: &Config) -> anyhow::Result<ClerkApi> {
+    let key = config.clerk_secret_key.clone();
+    let key = key.context("CLERK_SECRET_KEY is not set: take the secret key from Clerk's Dashboard under API keys")?;
+    let base = config.clerk_api_base.as_deref().unwrap_or(DEFAULT_BASE);
+    Ok(ClerkApi::new(key, base, Options::default(), Clock::System)?)
+}
