@@ -1,4 +1,6 @@
 //! From a decoded event to committed rows. `transaction` is one batch, `committer` the queues in front of it.
 
 pub mod committer;
+pub mod missing_user;
+pub mod replay;
 pub mod transaction;

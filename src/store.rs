@@ -7,6 +7,7 @@ mod statements;
 mod apply;
 mod consume;
 mod error;
+mod events;
 mod facts;
 mod inspect;
 mod ledger;
@@ -17,6 +18,9 @@ mod owners;
 mod people;
 mod plans;
 mod pool;
+mod profile_update;
+mod profiles;
+mod raw_json;
 mod refetch_queue;
 mod retention;
 mod schedule;
@@ -27,6 +31,7 @@ mod users_sql;
 pub use apply::{probe_writes, record_changes};
 pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use error::{ErrorKind, StoreError};
+pub use events::{LedgerEvent, LedgerFilter};
 pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
 pub use ledger::{KnownEvent, LedgerEntry, record_events};
 pub use load::{Concerned, First, Missing, Second, load_first, load_second};
@@ -34,6 +39,9 @@ pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
 pub use plans::PlanChange;
 pub use pool::{BEGIN_BATCH, PoolerMode, Store, StoreSettings, Tx};
+pub use profile_update::{Change, ProfileUpdate, Updated, ensure_rows, write as write_profile};
+pub use profiles::{UserFilter, UserProfile};
+pub use raw_json::RawJson;
 pub use schedule::LastRun;
 pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 
@@ -54,6 +62,9 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         schedule::ALL,
         usage::ALL,
         inspect::ALL,
+        events::ALL,
+        profiles::ALL,
+        profile_update::ALL,
     ]
     .concat()
 }

@@ -1,5 +1,6 @@
 //! What events mean: facts in, rows out. `accounts` is the fold that ties the others together.
 
+pub mod access;
 pub mod accounts;
 pub mod card;
 pub mod clerk_billing;

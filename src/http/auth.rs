@@ -1,12 +1,13 @@
 //! Who may call the API: bearers of a named token. Several tokens may be in force, so that one can be replaced without a gap.
 
 use std::fmt;
+use std::future::{Ready, ready};
 
 use actix_web::body::{EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::Next;
-use actix_web::{Error, ResponseError, web};
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, ResponseError, web};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error as ThisError;
@@ -47,6 +48,36 @@ impl fmt::Debug for ApiToken {
     }
 }
 
+/// Who has asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// The application: everything is open to it.
+    Service,
+}
+
+impl Caller {
+    /// Refuses whoever is not the application.
+    pub(super) fn expect_service(&self) -> Result<(), Problem> {
+        match self {
+            Caller::Service => Ok(()),
+        }
+    }
+
+    /// Refuses a user who asks about another one.
+    pub(super) fn expect_access_to(&self, _clerk_id: &str) -> Result<(), Problem> {
+        self.expect_service()
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Caller, Problem>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(request.extensions().get::<Caller>().cloned().ok_or_else(Problem::unauthorized))
+    }
+}
+
 /// Lets a request with a token pass. Every token is compared, whichever matches.
 pub(super) async fn require_token<B: MessageBody>(
     request: ServiceRequest,
@@ -60,6 +91,7 @@ pub(super) async fn require_token<B: MessageBody>(
         return Ok(request.into_response(Problem::unauthorized().error_response()).map_into_right_body());
     };
     tracing::debug!(token = %name, "authorised");
+    request.extensions_mut().insert(Caller::Service);
     next.call(request).await.map(ServiceResponse::map_into_left_body)
 }
 

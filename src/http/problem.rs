@@ -7,8 +7,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::ingest::committer::SubmitError;
+use crate::ingest::transaction::BatchError;
 use crate::store::{ErrorKind, StoreError};
 
 /// An answer other than success. Says what the caller can do about it, never what is in the database or in a payload.
@@ -16,6 +18,7 @@ use crate::store::{ErrorKind, StoreError};
 pub struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
+    parameter: Option<String>,
     reasons: Vec<Cow<'static, str>>,
     retry_after_seconds: Option<u32>,
     allow: Option<&'static str>,
@@ -23,13 +26,23 @@ pub struct Problem {
     closes_connection: bool,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// An error as RFC 9457 has it, of the media type `application/problem+json`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
+    /// Always `about:blank`: the status says what it is.
     r#type: &'static str,
     title: &'a str,
     status: u16,
+    /// For people.
     detail: &'a str,
+    /// The parameter, field or header that is at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    parameter: Option<&'a str>,
+    /// Where there can be several.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<String>, required = false)]
     reasons: &'a [Cow<'static, str>],
 }
 
@@ -39,6 +52,7 @@ impl Problem {
         Problem {
             status,
             detail: detail.into(),
+            parameter: None,
             reasons: Vec::new(),
             retry_after_seconds: None,
             allow: None,
@@ -50,6 +64,26 @@ impl Problem {
     /// 400.
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 400, naming the parameter or field at fault; what is wrong with it follows its name.
+    pub fn invalid(parameter: &str, what: impl fmt::Display) -> Problem {
+        Problem::bad_request(format!("`{parameter}` {what}")).at(parameter)
+    }
+
+    /// 404 of a single thing; of somebody else's too, so that its existence is nobody's to find out.
+    pub fn no_such(what: &str) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+    }
+
+    /// 409.
+    pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, detail)
+    }
+
+    /// 403.
+    pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, detail)
     }
 
     /// 401, naming the way to be authorised.
@@ -84,6 +118,17 @@ impl Problem {
         problem
     }
 
+    /// Names the parameter, field or header at fault.
+    pub fn at(mut self, parameter: impl Into<String>) -> Problem {
+        self.parameter = Some(parameter.into());
+        self
+    }
+
+    /// The parameter, field or header at fault.
+    pub fn parameter(&self) -> Option<&str> {
+        self.parameter.as_deref()
+    }
+
     /// Adds the single reasons, for answers that can have several.
     pub fn with_reasons(mut self, reasons: Vec<Cow<'static, str>>) -> Problem {
         self.reasons = reasons;
@@ -104,6 +149,19 @@ impl From<StoreError> for Problem {
             ErrorKind::Contended => Problem::unavailable("the rows concerned are held by somebody else", 1),
             ErrorKind::ConnectionLost | ErrorKind::Unavailable => {
                 tracing::warn!(cause = %error, "the database did not answer a request");
+                Problem::unavailable("the database does not answer", 5)
+            }
+        }
+    }
+}
+
+impl From<BatchError> for Problem {
+    fn from(error: BatchError) -> Problem {
+        match error {
+            BatchError::Contended(_) => Problem::unavailable("the rows concerned are held by somebody else", 1),
+            BatchError::Poison(_) => Problem::bad_request("the database refuses a value of the request"),
+            BatchError::ConnectionLost(cause) | BatchError::Unavailable(cause) => {
+                tracing::warn!(%cause, "the database did not answer a request");
                 Problem::unavailable("the database does not answer", 5)
             }
         }
@@ -133,6 +191,7 @@ impl ResponseError for Problem {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            parameter: self.parameter.as_deref(),
             reasons: &self.reasons,
         };
         let mut response = HttpResponse::build(self.status);

@@ -20,8 +20,9 @@ use crate::http::auth::{ApiToken, require_token};
 use crate::http::body::BodyBounds;
 use crate::http::problem::Problem;
 use crate::http::request::{RequestSpan, name_request_id};
-use crate::http::{health, usage, webhooks};
+use crate::http::{events, health, usage, users, webhooks};
 use crate::ingest::committer::Committer;
+use crate::ingest::missing_user::UserSource;
 use crate::store::Store;
 
 /// Where and how to serve.
@@ -40,6 +41,8 @@ pub struct ServerOptions {
     /// What the API works with; without it, or without tokens, nothing below `/v1` exists.
     pub store: Option<Store>,
     pub api_tokens: Vec<ApiToken>,
+    /// Who is asked about users whom no event has made; without one they are unknown.
+    pub user_source: Option<Arc<dyn UserSource>>,
     pub signature_tolerance: Duration,
     pub body_limit_bytes: usize,
     /// How long a request's head may take to arrive.
@@ -62,6 +65,7 @@ impl Default for ServerOptions {
             clerk_secrets: Vec::new(),
             store: None,
             api_tokens: Vec::new(),
+            user_source: None,
             signature_tolerance: Duration::from_secs(300),
             body_limit_bytes: 2 * 1024 * 1024,
             head_read_timeout: Duration::from_secs(5),
@@ -83,6 +87,7 @@ pub(super) struct Services {
     pub(super) clerk_secrets: Vec<ClerkSecret>,
     pub(super) store: Option<Store>,
     pub(super) api_tokens: Vec<ApiToken>,
+    pub(super) user_source: Option<Arc<dyn UserSource>>,
     pub(super) signature_tolerance: Duration,
     pub(super) body_bounds: BodyBounds,
     draining: AtomicBool,
@@ -119,6 +124,7 @@ pub fn build(options: ServerOptions, committer: Committer, rules: Arc<Rules>, cl
         clerk_secrets: options.clerk_secrets,
         store: options.store,
         api_tokens: options.api_tokens,
+        user_source: options.user_source,
         signature_tolerance: options.signature_tolerance,
         body_bounds: BodyBounds { limit_bytes: options.body_limit_bytes, read_timeout: options.body_read_timeout },
         draining: AtomicBool::new(false),
@@ -155,12 +161,18 @@ fn mount(config: &mut web::ServiceConfig, services: &Services) {
         config.service(webhook_route("/webhooks/clerk").route(web::post().to(webhooks::receive_clerk)));
     }
     if services.store.is_some() && !services.api_tokens.is_empty() {
-        config.service(web::scope("/v1").wrap(from_fn(require_token)).configure(usage::mount));
+        let api = web::scope("/v1").wrap(from_fn(require_token));
+        config.service(api.configure(usage::mount).configure(users::mount).configure(events::mount));
     }
     config
         .service(read_route("/healthz").route(web::get().to(health::healthz)).route(web::head().to(health::healthz)))
         .service(read_route("/readyz").route(web::get().to(health::readyz)).route(web::head().to(health::readyz)))
         .service(read_route("/metrics").route(web::get().to(health::show_metrics)));
+}
+
+/// A resource of the API, for which a method that it does not have is refused by naming those that it has.
+pub(super) fn api_resource(path: &str, allow: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move || async move { Err::<&str, _>(Problem::method_not_allowed(allow)) }))
 }
 
 fn webhook_route(path: &str) -> actix_web::Resource {

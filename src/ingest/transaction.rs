@@ -1,5 +1,7 @@
 //! One batch of events in one transaction: lock, load, fold, write, commit.
 
+mod profile;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,9 +18,13 @@ use crate::domain::event::{Content, Event, EventId, Outcome, Payload, Provider, 
 use crate::domain::rules::Rules;
 use crate::metrics;
 use crate::store::{
-    Concerned, ErrorKind, First, LedgerEntry, Missing, Store, StoreError, Tx, load_first, load_second, probe_writes,
+    Concerned, ErrorKind, First, LedgerEntry, Missing, Store, StoreError, Tx, Updated, load_first, load_second, probe_writes,
     record_changes, record_events,
 };
+
+pub use profile::{ensure_user, update_user};
+
+use self::profile::ProfileChange;
 
 /// How often a batch may find that it has to lock more before it is given up as contended.
 const ATTEMPTS: usize = 6;
@@ -115,15 +121,24 @@ pub async fn reproject_because(
     rules: &Rules,
     clock: &Clock,
 ) -> Result<usize, BatchError> {
-    let work = Work::Accounts { cause, customers, clerk_ids };
+    let work = Work::Accounts { cause, customers, clerk_ids, change: None };
     Ok(run(store, Concerned::of_accounts(customers, clerk_ids, rules), &work, rules, clock).await?.users)
 }
 
 /// What is to be done under the locks.
 enum Work<'a> {
     Events(&'a [Arc<Event>]),
-    Refused { event: &'a Arc<Event>, reason: &'a str },
-    Accounts { cause: &'static str, customers: &'a [String], clerk_ids: &'a [String] },
+    Refused {
+        event: &'a Arc<Event>,
+        reason: &'a str,
+    },
+    /// `change` comes before the projection, which follows from it.
+    Accounts {
+        cause: &'static str,
+        customers: &'a [String],
+        clerk_ids: &'a [String],
+        change: Option<&'a ProfileChange>,
+    },
 }
 
 impl Work<'_> {
@@ -142,6 +157,8 @@ struct Done {
     /// Users whose rows were written.
     users: usize,
     alerts: Vec<Alert>,
+    /// What became of a [`ProfileChange`].
+    updated: Option<Updated>,
 }
 
 enum Attempt {
@@ -191,6 +208,10 @@ async fn attempt(
     // Once, and after the last lock: a batch that waited must not project a past that another has overtaken. Postgres keeps
     // microseconds, and the ledger's row has to name the payload's exactly.
     let now = clock.now().trunc_subsecs(6);
+    let updated = work.change(tx, now).await?;
+    if updated.as_ref().is_some_and(|updated| *updated != Updated::Done) {
+        return Ok(Attempt::Done(Done { updated, ..Done::default() }));
+    }
     let clerk_ids = first.clerk_ids.clone();
     let second = load_second(tx, concerned, first).await?;
     if !second.missing.is_nothing() {
@@ -211,7 +232,7 @@ async fn attempt(
         record_events(tx, &written).await?;
     }
     let receipts = fresh.receipts(&done.told);
-    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts }))
+    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts, updated }))
 }
 
 /// What the fold answered: one entry per fresh event, or the events that the ledger gets in place of any.
@@ -239,7 +260,7 @@ fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Conte
             let applied = Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects };
             Folded { told: vec![Told { applied, in_ledger: true }], ..Folded::default() }
         }
-        Work::Accounts { cause, customers, clerk_ids } => {
+        Work::Accounts { cause, customers, clerk_ids, change: _ } => {
             let mut effects: Vec<Effect> = Vec::new();
             for customer_id in *customers {
                 effects.extend(accounts.relink(customer_id, context));

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::FromRow;
+use utoipa::ToSchema;
 
 use crate::store::error::StoreError;
 use crate::store::pool::Store;
@@ -100,7 +101,7 @@ pub struct StoredFact {
 }
 
 /// An event in the ledger, with the columns that it changed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct TimelineEntry {
     pub provider: String,
     pub event_id: String,
@@ -112,11 +113,13 @@ pub struct TimelineEntry {
     pub source: String,
     pub outcome: String,
     pub reason: Option<String>,
+    /// The columns that it changed, old and new.
+    #[schema(value_type = Value)]
     pub effects: Option<Value>,
 }
 
 /// An event with its payload.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct EventDetail {
     #[serde(flatten)]
     pub entry: TimelineEntry,

@@ -35,6 +35,12 @@ statements! {
     SERVER_VERSION = "select current_setting('server_version_num')::int4";
 }
 
+/// How long a read may take. The caller is told to come back then.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A statement that returns rows, to bind values to.
+pub(crate) type RowQuery<O> = QueryAs<'static, Postgres, O, PgArguments>;
+
 /// What stands between us and Postgres.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PoolerMode {
@@ -158,6 +164,65 @@ impl Store {
         self.begin_with("begin; set local statement_timeout = '10s'; set local lock_timeout = '2s'").await
     }
 
+    /// What one statement reads, planned once per connection: a single round trip, but behind a transaction pooler, where
+    /// everything needs a transaction.
+    pub(crate) async fn read<O>(&self, sql: &'static str, bind: impl Fn(RowQuery<O>) -> RowQuery<O>) -> Result<Vec<O>, StoreError>
+    where
+        O: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        self.read_with(sql, self.inner.pooler == PoolerMode::Session, bind).await
+    }
+
+    /// As [`Self::read`], planned for the values that are bound: for statements with filters that may be absent.
+    pub(crate) async fn read_planned<O>(
+        &self,
+        sql: &'static str,
+        bind: impl Fn(RowQuery<O>) -> RowQuery<O>,
+    ) -> Result<Vec<O>, StoreError>
+    where
+        O: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        self.read_with(sql, false, bind).await
+    }
+
+    async fn read_with<O>(
+        &self,
+        sql: &'static str,
+        persistent: bool,
+        bind: impl Fn(RowQuery<O>) -> RowQuery<O>,
+    ) -> Result<Vec<O>, StoreError>
+    where
+        O: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        if self.inner.pooler == PoolerMode::Transaction {
+            let mut tx = self.begin().await?;
+            let rows = bind(tx.query_as(sql)).fetch_all(tx.connection()?).await?;
+            tx.commit().await?;
+            return Ok(rows);
+        }
+        let mut attempts = self.inner.max_connections;
+        loop {
+            let mut connection = self.inner.pool.acquire().await.map_err(unreachable_server)?;
+            let query = bind(sqlx::query_as(sql).persistent(persistent));
+            let error = match tokio::time::timeout(READ_PATIENCE, query.fetch_all(&mut *connection)).await {
+                Ok(Ok(rows)) => return Ok(rows),
+                Ok(Err(error)) => StoreError::from(error),
+                Err(_elapsed) => {
+                    connection.close_on_drop();
+                    return Err(StoreError::new(ErrorKind::Contended, "a read took too long"));
+                }
+            };
+            if matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::Unavailable) {
+                connection.close_on_drop();
+            }
+            // A server that restarted leaves the pool full of dead connections, and a read may be repeated.
+            if error.kind() != ErrorKind::ConnectionLost || attempts == 0 {
+                return Err(error);
+            }
+            attempts -= 1;
+        }
+    }
+
     /// Begins the transaction of a batch and takes its first locks, in one round trip.
     pub async fn begin_batch(&self, locks: &LockSet) -> Result<Tx, StoreError> {
         self.begin_with(&format!("{BEGIN_BATCH}; {}", locks.first_sql())).await
@@ -217,7 +282,7 @@ impl fmt::Debug for Tx {
 
 impl Tx {
     /// The one constructor of statements that return rows: unnamed where a pooler would lose track of names.
-    pub(crate) fn query_as<O>(&self, sql: &'static str) -> QueryAs<'static, Postgres, O, PgArguments>
+    pub(crate) fn query_as<O>(&self, sql: &'static str) -> RowQuery<O>
     where
         O: for<'r> FromRow<'r, PgRow>,
     {

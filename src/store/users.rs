@@ -325,7 +325,7 @@ fn user_ids(writes: &[(Uuid, &UserWrite)]) -> Vec<Uuid> {
 }
 
 /// A UUIDv7 of that instant.
-fn new_id(now: DateTime<Utc>) -> Uuid {
+pub(crate) fn new_id(now: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
 
 mod answers;
+mod api;
 mod architecture;
 mod batch;
 mod clerk_users;
