@@ -42,18 +42,18 @@ statements! {
     /// The rows that are missing, with their defaults: the projection fills them in the same transaction.
     ENSURE_ROWS = "\
         with made as ( \
-            insert into public.users (id, user_id, created_at) values ($2[1], $1, $3) \
+            insert into public.users (id, user_id, created_at) values (($2::uuid[])[1], $1, $3) \
             on conflict (user_id) do nothing returning id \
         ), owner as ( \
             select id from made union all select id from public.users where user_id = $1 \
         ), s as ( \
-            insert into public.user_subscriptions (id, user_id) select $2[2], id from owner on conflict (user_id) do nothing \
+            insert into public.user_subscriptions (id, user_id) select ($2::uuid[])[2], id from owner on conflict (user_id) do nothing \
         ), b as ( \
-            insert into public.user_billing (id, user_id) select $2[3], id from owner on conflict (user_id) do nothing \
+            insert into public.user_billing (id, user_id) select ($2::uuid[])[3], id from owner on conflict (user_id) do nothing \
         ), g as ( \
-            insert into public.user_usage (id, user_id) select $2[4], id from owner on conflict (user_id) do nothing \
+            insert into public.user_usage (id, user_id) select ($2::uuid[])[4], id from owner on conflict (user_id) do nothing \
         ), d as ( \
-            insert into public.user_system_data (id, user_id) select $2[5], id from owner on conflict (user_id) do nothing \
+            insert into public.user_system_data (id, user_id) select ($2::uuid[])[5], id from owner on conflict (user_id) do nothing \
         ) \
         select exists (select from made)";
 
