@@ -37,6 +37,7 @@ pub use ledger::{KnownEvent, LedgerEntry, record_events};
 pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
+pub use owners::write_operator_link;
 pub use plans::PlanChange;
 pub use pool::{BEGIN_BATCH, PoolerMode, Store, StoreSettings, Tx};
 pub use profile_update::{Change, ProfileUpdate, Updated, ensure_rows, write as write_profile};

@@ -1,6 +1,7 @@
 //! `billsync users …`: what an operator does about single users. One file per action.
 
 mod ensure;
+mod link;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -9,12 +10,14 @@ use crate::clerk_api::{ClerkApi, DEFAULT_BASE, Options};
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
 use crate::cli::users::ensure::EnsureArgs;
+use crate::cli::users::link::{LinkArgs, UnlinkArgs};
 use crate::clock::Clock;
 use crate::config::Config;
 
-/// Users: create missing ones from Clerk
+/// Users: create missing ones from Clerk, say whose a customer is
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  billsync users ensure user_2abc\n  billsync users ensure --all")]
+#[command(after_help = "Examples:\n  billsync users ensure user_2abc\n  billsync users ensure --all\n  \
+    billsync users link --user user_2abc --customer cus_123")]
 pub struct UsersCommand {
     #[command(subcommand)]
     action: Action,
@@ -23,6 +26,8 @@ pub struct UsersCommand {
 #[derive(Debug, Subcommand)]
 enum Action {
     Ensure(EnsureArgs),
+    Link(LinkArgs),
+    Unlink(UnlinkArgs),
 }
 
 impl UsersCommand {
@@ -31,6 +36,8 @@ impl UsersCommand {
         let database = Database::open(config, Schema::Expect).await?;
         let done = match &self.action {
             Action::Ensure(args) => args.run(config, &database.store).await,
+            Action::Link(args) => args.run(config, &database.store).await,
+            Action::Unlink(args) => args.run(config, &database.store).await,
         };
         database.close_after(done).await
     }

@@ -1,5 +1,6 @@
 //! One batch of events in one transaction: lock, load, fold, write, commit.
 
+mod operator;
 mod profile;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,6 +23,7 @@ use crate::store::{
     record_changes, record_events,
 };
 
+pub use operator::{OperatorChange, OperatorLinked, OperatorWord, link_by_operator};
 pub use profile::{ensure_user, update_user};
 
 use self::profile::ProfileChange;
@@ -139,6 +141,7 @@ enum Work<'a> {
         clerk_ids: &'a [String],
         change: Option<&'a ProfileChange>,
     },
+    Operator(&'a OperatorChange),
 }
 
 impl Work<'_> {
@@ -146,7 +149,7 @@ impl Work<'_> {
         match self {
             Work::Events(events) => events,
             Work::Refused { event, .. } => std::slice::from_ref(event),
-            Work::Accounts { .. } => &[],
+            Work::Accounts { .. } | Work::Operator(_) => &[],
         }
     }
 }
@@ -159,6 +162,7 @@ struct Done {
     alerts: Vec<Alert>,
     /// What became of a [`ProfileChange`].
     updated: Option<Updated>,
+    linked: OperatorLinked,
 }
 
 enum Attempt {
@@ -198,7 +202,7 @@ async fn attempt(
 ) -> Result<Attempt, StoreError> {
     let first = load_first(tx, concerned).await?;
     let fresh = Fresh::of(work.events(), &first);
-    if fresh.is_empty() && !matches!(work, Work::Accounts { .. }) {
+    if fresh.is_empty() && !work.events().is_empty() {
         return Ok(Attempt::Done(Done { receipts: fresh.receipts(&[]), ..Done::default() }));
     }
     if !first.missing.is_nothing() {
@@ -227,12 +231,16 @@ async fn attempt(
         return Ok(Attempt::Widen(missing));
     }
     record_changes(tx, &changes, &second.user_ids, now).await?;
+    if let Work::Operator(change) = work {
+        change.record(tx).await?;
+    }
     let written = entries(work, &fresh, &done, now);
     if !written.is_empty() {
         record_events(tx, &written).await?;
     }
     let receipts = fresh.receipts(&done.told);
-    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts, updated }))
+    let linked = done.linked;
+    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts, updated, linked }))
 }
 
 /// What the fold answered: one entry per fresh event, or the events that the ledger gets in place of any.
@@ -240,6 +248,7 @@ async fn attempt(
 struct Folded {
     own_events: Vec<Event>,
     told: Vec<Told>,
+    linked: OperatorLinked,
 }
 
 /// What one event did, and whether the ledger gets to know.
@@ -270,6 +279,7 @@ fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Conte
             }
             job_events(cause, effects, context.now)
         }
+        Work::Operator(change) => change.apply(accounts, context),
     }
 }
 

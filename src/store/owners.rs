@@ -31,6 +31,12 @@ statements! {
 
     LOAD_OPERATOR_LINKS = "select customer_id, clerk_user_id from billsync.operator_links where customer_id = any($1)";
 
+    UPSERT_OPERATOR_LINK = "\
+        insert into billsync.operator_links (customer_id, clerk_user_id, reason) values ($1, $2, $3) \
+        on conflict (customer_id) do update set clerk_user_id = excluded.clerk_user_id, reason = excluded.reason";
+
+    DELETE_OPERATOR_LINK = "delete from billsync.operator_links where customer_id = $1";
+
     UPSERT_OWNERS = "\
         insert into billsync.owners (owner_id, clerk_user_id, linked_by, newest_type, newest_id, newest_at, newest_failed, \
             has_facts, claimed_customer_id, imported_customer_id, test_clock, emails) \
@@ -129,6 +135,24 @@ pub(crate) async fn upsert(tx: &mut Tx, owners: &[Owner]) -> Result<(), StoreErr
         .bind(owners.iter().map(|owner| owner.imported_customer_id.as_deref()).collect::<Vec<_>>())
         .bind(owners.iter().map(|owner| owner.test_clock.as_deref()).collect::<Vec<_>>())
         .bind(owners.iter().map(|owner| serde_json::Value::from(owner.emails.clone()).to_string()).collect::<Vec<_>>());
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}
+
+/// Writes what the operator says of a customer; `None` takes it back.
+pub async fn write_operator_link(
+    tx: &mut Tx,
+    customer_id: &str,
+    link: Option<&OperatorLink>,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    let query = match link {
+        Some(link) => {
+            let query = tx.query(UPSERT_OPERATOR_LINK).bind(customer_id.to_owned());
+            query.bind(link.clerk_user_id.clone()).bind(reason.map(str::to_owned))
+        }
+        None => tx.query(DELETE_OPERATOR_LINK).bind(customer_id.to_owned()),
+    };
     query.execute(tx.connection()?).await?;
     Ok(())
 }

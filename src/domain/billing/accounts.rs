@@ -2,6 +2,7 @@
 //! the ledger (whoever calls it leaves out events that are known) nor SQL, and reads no clock.
 
 mod indexing;
+mod operator;
 mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};
