@@ -185,10 +185,23 @@ fn report(error: &anyhow::Error) -> Exit {
             Exit::Usage
         }
         None => {
-            output::complain(&format!("error: {error:#}"));
+            output::complain(&format!("error: {}", causes_once(error)));
             Exit::Failure
         }
     }
+}
+
+/// An error and its causes in a line; those that an error above tells already are not told again.
+fn causes_once(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 impl From<Exit> for ExitCode {

@@ -27,6 +27,8 @@ mod wheel;
 /// How long to wait for another process that is just starting or stopping the same cluster.
 const OTHERS_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+/// Between two looks at whether the server is still there.
+const LOSS_POLL: Duration = Duration::from_secs(1);
 
 /// What a start needs to know.
 #[derive(Clone, Debug)]
@@ -79,6 +81,8 @@ pub enum EmbeddedError {
     Init(String),
     #[error("the embedded PostgreSQL did not start; the end of {}:\n{tail}", log.display())]
     Start { log: PathBuf, tail: String },
+    #[error("the embedded PostgreSQL ended and could not be started again; the end of {}:\n{tail}", log.display())]
+    Lost { log: PathBuf, tail: String },
     #[error("postgres-guard is started by billsync itself: {0}")]
     GuardUsage(&'static str),
     #[error("interrupted: {0}")]
@@ -127,6 +131,19 @@ impl EmbeddedPostgres {
         self.place.cluster_folder()
     }
 
+    /// Returns once the server has ended for good: the guard, which starts it again, has given up or is gone too. Never
+    /// otherwise.
+    pub async fn lost(&self) -> EmbeddedError {
+        loop {
+            tokio::time::sleep(LOSS_POLL).await;
+            let place = self.place.clone();
+            let lost = in_background(move || is_lost(&place)).await;
+            if !matches!(lost, Ok(Ok(false))) {
+                return EmbeddedError::Lost { log: self.place.log(), tail: self.place.log_tail() };
+            }
+        }
+    }
+
     /// Stops using the server, and returns once it has ended; at once when other processes still use it.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         in_background(move || stop(self)).await?
@@ -157,6 +174,15 @@ fn start(options: &Options) -> Result<EmbeddedPostgres, EmbeddedError> {
     let postmaster = Postmaster::read(&place.data()).ok_or_else(|| start_error(&place))?;
     let url = postmaster.url(&cluster::read_password(&place)?);
     Ok(EmbeddedPostgres { url, place, users, guard })
+}
+
+/// Neither a guard nor a server is there. A server without its guard goes on serving.
+fn is_lost(place: &Place) -> Result<bool, EmbeddedError> {
+    if guard_is_alive(place, &ServerAccount::ours())? {
+        return Ok(false);
+    }
+    let postmaster = Postmaster::read(&place.data());
+    Ok(postmaster.is_none_or(|it| it.liveness(&place.data()) == Liveness::Dead))
 }
 
 /// The server of this cluster, if one runs. Waits for one that is just starting or ending.

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::event::{Event, Outcome, Provider};
+use crate::domain::signature::SignatureError;
 
 const EVENTS: &str = "billsync_events_total";
 const SIGNATURE_FAILURES: &str = "billsync_signature_failures_total";
@@ -47,6 +48,7 @@ pub fn install() {
             tracing::warn!("another metrics recorder is installed: /metrics stays empty");
         }
         describe();
+        begin_at_zero();
         handle
     });
 }
@@ -66,6 +68,20 @@ fn describe() {
     describe_counter!(SCHEDULE_ROWS, "Rows that scheduled tasks changed, by task");
     describe_counter!(SCHEDULE_RUNS, "Runs of scheduled tasks, by task and outcome");
     describe_counter!(METER_REQUESTS, "Requests to consume and release, by meter and outcome");
+}
+
+/// What an alert is on exists before it first happens: an increase from nothing to one is none for Prometheus.
+fn begin_at_zero() {
+    for (provider, types) in [(Provider::Stripe, STRIPE_TYPES), (Provider::Clerk, CLERK_TYPES)] {
+        for reason in SignatureError::REASONS {
+            counter!(SIGNATURE_FAILURES, "provider" => provider.as_str(), "reason" => reason).increment(0);
+        }
+        for event_type in types.iter().copied().chain([OTHER_TYPE]) {
+            let outcome = Outcome::Failed.as_str();
+            counter!(EVENTS, "provider" => provider.as_str(), "type" => event_type, "outcome" => outcome).increment(0);
+        }
+    }
+    record_queue_depth(0);
 }
 
 /// The metrics in Prometheus' text format; empty unless [`install`]ed.
@@ -154,6 +170,9 @@ pub fn count_meter_request(meter: &'static str, outcome: &'static str) {
     counter!(METER_REQUESTS, "meter" => meter, "outcome" => outcome).increment(1);
 }
 
+/// The label of every type that has no series of its own.
+const OTHER_TYPE: &str = "other";
+
 /// The type as a label: senders choose it, so only a fixed list gets a series of its own.
 fn known_type(provider: Provider, event_type: &str) -> &'static str {
     let known = match provider {
@@ -161,7 +180,7 @@ fn known_type(provider: Provider, event_type: &str) -> &'static str {
         Provider::Clerk => CLERK_TYPES,
         Provider::Import => return "import",
     };
-    known.iter().find(|known| **known == event_type).copied().unwrap_or("other")
+    known.iter().find(|known| **known == event_type).copied().unwrap_or(OTHER_TYPE)
 }
 
 const STRIPE_TYPES: &[&str] = &[

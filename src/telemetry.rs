@@ -34,8 +34,10 @@ pub enum TelemetryError {
 
 /// Starts writing the log to standard error. `filter` is that of `BILLSYNC_LOG`.
 pub fn start(filter: &str, format: Format) -> Result<(), TelemetryError> {
-    // The server's own remarks about its threads are no news to an operator. What stands later in a filter wins.
-    let filter = EnvFilter::try_new(format!("actix_server=warn,{filter}")).map_err(|_unreadable| TelemetryError::Filter)?;
+    // The server's own remarks about its threads are no news to an operator, and what it calls an error is anybody's
+    // garbage instead of HTTP. What stands later in a filter wins.
+    let filter = EnvFilter::try_new(format!("actix_server=warn,actix_http::h1=off,actix_http::h2=off,{filter}"))
+        .map_err(|_unreadable| TelemetryError::Filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Redacting);
     let started = match format {
         Format::Pretty => builder.with_ansi(io::stderr().is_terminal()).try_init(),

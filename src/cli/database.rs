@@ -44,6 +44,15 @@ impl Database {
         }
     }
 
+    /// Returns when the embedded server has ended for good, which a process that serves must not survive: a supervisor's
+    /// next start makes a new one. Never for a database that is not ours.
+    pub async fn lost(&self) -> anyhow::Error {
+        match &self.embedded {
+            Some(embedded) => embedded.lost().await.into(),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Closes the connections, then ends the embedded server.
     pub async fn close(self) -> anyhow::Result<()> {
         self.store.close().await;
@@ -61,7 +70,8 @@ impl Database {
 
 async fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedPostgres> {
     let options = Options { binaries: config.postgres_bin.clone(), ..Options::new(&config.home) };
-    EmbeddedPostgres::start(&options).await.context("the embedded database")
+    let started = EmbeddedPostgres::start(&options).await;
+    started.with_context(|| format!("the embedded database below BILLSYNC_HOME ({})", config.home.display()))
 }
 
 async fn stop_embedded(embedded: Option<EmbeddedPostgres>) -> anyhow::Result<()> {

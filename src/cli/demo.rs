@@ -65,7 +65,10 @@ impl DemoCommand {
             opened = Database::open(&config, Schema::Migrate) => opened?,
             _ = signals.next() => return Ok(Exit::Success),
         };
-        let shown = self.show(&config, &database, secrets_file, signals).await;
+        let shown = tokio::select! {
+            shown = self.show(&config, &database, secrets_file, signals) => shown,
+            lost = database.lost() => Err(lost),
+        };
         database.close_after(shown).await?;
         Ok(Exit::Success)
     }

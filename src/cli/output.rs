@@ -4,13 +4,20 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use comfy_table::{Table, TableComponent, presets};
+use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use serde::Serialize;
+
+/// How wide a table may be in a file or a pipe.
+const PAGE_COLUMNS: u16 = 180;
+/// On a narrower terminal a table wraps rather than squeezes.
+const LEAST_COLUMNS: u16 = 80;
 
 /// Writes text and a line's end to standard output.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+    // Tables fill their last column with blanks, which wrap on a narrow terminal.
+    let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
+    match writeln!(stdout, "{}", lines.join("\n")).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to standard output"),
     }
@@ -30,8 +37,17 @@ pub fn complain(line: &str) {
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_style(TableComponent::HeaderLines, '─');
+    // One long value would otherwise push every other line's columns out of sight.
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width());
     table.set_header(headings.to_vec());
     table
+}
+
+/// The terminal's width, or that of a page where nobody looks on.
+fn width() -> u16 {
+    let stdout = std::io::stdout();
+    let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col);
+    columns.filter(|&columns| columns > 0).map_or(PAGE_COLUMNS, |columns| columns.max(LEAST_COLUMNS))
 }
 
 /// An instant as people read it, in UTC; nothing for none.

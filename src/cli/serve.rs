@@ -15,8 +15,9 @@ use crate::domain::signature::stripe::StripeSecret;
 use crate::http::application::Application;
 use crate::http::auth::ApiToken;
 use crate::http::end_signals::EndSignals;
-use crate::http::server::ServerOptions;
+use crate::http::server::{self, ServerOptions};
 use crate::ingest::committer;
+use crate::metrics;
 use crate::schedule::{self, Schedule, Work};
 use crate::store::Store;
 
@@ -32,6 +33,7 @@ impl ServeCommand {
     /// Serves, and ends in order: requests, queues, connections, embedded server.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
         let mut signals = EndSignals::listen()?;
+        server::try_address(&config.listen).with_context(|| format!("cannot serve on {} (BILLSYNC_LISTEN)", config.listen))?;
         let database = tokio::select! {
             opened = Database::open(config, Schema::Migrate) => opened?,
             name = signals.next() => {
@@ -39,7 +41,10 @@ impl ServeCommand {
                 return Ok(Exit::Success);
             }
         };
-        let served = serve(config, &database, &mut signals).await;
+        let served = tokio::select! {
+            served = serve(config, &database, &mut signals) => served,
+            lost = database.lost() => Err(lost),
+        };
         database.close_after(served).await?;
         Ok(Exit::Success)
     }
@@ -81,9 +86,19 @@ pub fn start(config: &Config, listen: &str, store: &Store) -> anyhow::Result<App
     };
     let rules = Arc::new(config.rules.clone());
     let work = Work::new(store.clone(), Arc::clone(&rules), Clock::System);
+    tokio::spawn(remember_newest_events(store.clone()));
     let mut application = Application::start(store.clone(), rules, Clock::System, committer_options, server_options)?;
     application.end_with(Schedule::start(schedule::tasks(config.ledger_retention_days), &work).stop());
     Ok(application)
+}
+
+/// The age of the newest event is what tells that a provider has stopped delivering, also right after a restart. Beside the
+/// start, because in a large ledger it takes a while.
+async fn remember_newest_events(store: Store) {
+    match store.list_newest_event_times().await {
+        Ok(times) => times.into_iter().for_each(|(provider, at)| metrics::note_newest(provider, at)),
+        Err(error) => tracing::debug!(cause = %error, "the age of the newest events is not known until the next one"),
+    }
 }
 
 fn api_tokens(config: &Config) -> anyhow::Result<Vec<ApiToken>> {

@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use crate::config::secret::DatabaseUrl;
 use crate::config::settings::{Kind, Setting, closest, find};
+
+const PASSWORD_ON_COMMAND_LINE: &str = "its password does not belong on a command line, where every account of the machine can \
+    read it; use the environment, --config, or a password file (~/.pgpass)";
 
 /// The values of all layers, the strongest per setting, and what is wrong with their names.
 #[derive(Debug, Default)]
@@ -107,7 +111,13 @@ impl Layers {
                     "{flag} {name}: a secret does not belong on a command line, where every account of the machine can read it; \
                      use the environment or --config"
                 )),
+                Some(setting) if setting.kind == Kind::DatabaseUrl && flag == "--set" && holds_password(value) => {
+                    self.problems.push(format!("{flag} {name}: {PASSWORD_ON_COMMAND_LINE}"));
+                }
                 Some(setting) => {
+                    if setting.kind == Kind::DatabaseUrl && holds_password(value) {
+                        self.warnings.push(format!("{flag}: {PASSWORD_ON_COMMAND_LINE}"));
+                    }
                     // A flag of its own wins over --set, and a later --set over an earlier one.
                     let given = Given { text: value.clone(), name: setting.name.into(), source: format!("flag {flag}") };
                     seen.values.insert(setting.name, given);
@@ -129,6 +139,10 @@ impl Layers {
         self.problems.extend(stronger.problems);
         self.warnings.extend(stronger.warnings);
     }
+}
+
+fn holds_password(url: &str) -> bool {
+    DatabaseUrl::parse(url.trim()).is_ok_and(|url| url.has_password())
 }
 
 fn unknown(what: &str, hint: Option<&str>) -> String {

@@ -45,12 +45,14 @@ impl fmt::Display for Secret {
 pub struct DatabaseUrl {
     full: String,
     redacted: String,
+    has_password: bool,
 }
 
 impl DatabaseUrl {
     /// Checks the form; whether something answers there is another question. The error never names the address.
     pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
-        let url = Url::parse(text).map_err(|_| {
+        let full = with_named_host(text);
+        let url = Url::parse(&full).map_err(|_| {
             "is not a URL of the form postgres://user:password@host:5432/database (characters such as @ : / # ? in the \
              password have to be percent-encoded)"
                 .to_owned()
@@ -61,13 +63,37 @@ impl DatabaseUrl {
         if url.fragment().is_some() {
             return Err("contains a bare #: percent-encode it as %23".into());
         }
-        Ok(DatabaseUrl { full: text.to_owned(), redacted: redact(&url) })
+        let redacted = redact(&url);
+        Ok(DatabaseUrl { has_password: has_password(&url), redacted, full })
+    }
+
+    /// Whether it holds a secret.
+    pub fn has_password(&self) -> bool {
+        self.has_password
     }
 
     /// The address with its password, for the driver alone.
     pub fn expose(&self) -> &str {
         &self.full
     }
+}
+
+/// libpq lets `postgres://user@/db?host=/folder` name its socket in the query alone, which is no URL for anybody else: the
+/// host before the path is then a placeholder.
+fn with_named_host(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let names_host = tail.split(['?', '&']).any(|parameter| parameter.starts_with("host="));
+    if names_host && (authority.ends_with('@') || authority.contains("@:")) {
+        let (login, port) = authority.rsplit_once('@').unwrap_or((authority, ""));
+        return format!("{scheme}://{login}@localhost{port}{tail}");
+    }
+    text.to_owned()
+}
+
+fn has_password(url: &Url) -> bool {
+    url.password().is_some() || url.query_pairs().any(|(key, _)| key.contains("password"))
 }
 
 fn redact(url: &Url) -> String {

@@ -224,3 +224,33 @@ fn tokens_of_one_name_are_refused() {
     let tokens = format!("app:{TOKEN},app:{TOKEN}x");
     assert!(problem(from_environment(&[("BILLSYNC_API_TOKENS", &tokens)])).contains("app"));
 }
+
+#[test]
+fn a_socket_may_stand_in_the_query_alone() {
+    for (given, driver) in [
+        ("postgres://u:p@/db?host=/sock", "postgres://u:p@localhost/db?host=/sock"),
+        ("postgres://u:p@:5433/db?host=/sock", "postgres://u:p@localhost:5433/db?host=/sock"),
+        ("postgres:///db?host=/sock&user=u", "postgres:///db?host=/sock&user=u"),
+        ("postgres://u:p@host/db?host=/sock", "postgres://u:p@host/db?host=/sock"),
+    ] {
+        let config = from_environment(&[("DATABASE_URL", given)]).expect("starts");
+        let url = config.database_url.expect("set");
+        assert_eq!(url.expose(), driver);
+        assert!(!url.to_string().contains(":p@"), "{url}");
+    }
+    assert!(problem(from_environment(&[("DATABASE_URL", "postgres://u:p@/db")])).contains("DATABASE_URL"));
+}
+
+#[test]
+fn a_password_on_the_command_line_is_refused_or_warned_of() {
+    let with_flag =
+        |flag: &str, url: &str| Config::from_layers(&[("DATABASE_URL".to_owned(), flag.to_owned(), url.to_owned())], [], None);
+    let refused = problem(with_flag("--set", "postgres://u:hunter2@db/app"));
+    assert!(refused.contains("--set DATABASE_URL") && !refused.contains("hunter2"), "{refused}");
+    assert!(problem(with_flag("--set", "postgres://u@db/app?password=hunter2")).contains("--set DATABASE_URL"));
+    let warned = with_flag("--database-url", "postgres://u:hunter2@db/app").expect("starts").warnings;
+    assert!(warned.len() == 1 && warned[0].contains("--database-url") && !warned[0].contains("hunter2"), "{warned:?}");
+    for flag in ["--set", "--database-url"] {
+        assert_eq!(with_flag(flag, "postgres://u@db/app").expect("starts").warnings, Vec::<String>::new());
+    }
+}

@@ -8,7 +8,7 @@ mod rewrite;
 mod text;
 mod value;
 
-pub use field::{Unreadable, readable_milliseconds, readable_seconds, required_id, required_text};
+pub use field::{LONGEST_ID, Unreadable, readable_milliseconds, readable_seconds, required_id, required_text};
 pub use parser::SyntaxError;
 pub use rewrite::{Edit, Edits};
 pub use value::{Elements, Members, Value};

@@ -57,6 +57,9 @@ pub enum SignatureError {
 }
 
 impl SignatureError {
+    /// Every [`SignatureError::reason`].
+    pub const REASONS: [&'static str; 5] = ["missing", "malformed", "no_signature", "mismatch", "stale"];
+
     /// A stable label for metrics and logs.
     pub fn reason(self) -> &'static str {
         match self {

@@ -29,6 +29,9 @@ const POLL: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After a crash, the dead server's children may hold its memory for a moment, and a new server refuses to start.
 const RESTART_DEADLINE: Duration = Duration::from_secs(10);
+/// What the server says then; on a busy machine it can say so for longer.
+const HELD_MEMORY: &str = "pre-existing shared memory block";
+const HELD_MEMORY_DEADLINE: Duration = Duration::from_secs(40);
 const INT_INTERVAL: Duration = Duration::from_millis(200);
 const QUIT_AFTER: Duration = Duration::from_secs(10);
 const KILL_AFTER: Duration = Duration::from_secs(20);
@@ -100,20 +103,61 @@ async fn guard(order: &Order, place: &Place) -> Result<(), EmbeddedError> {
     ignore_signals()?;
     let lock = place::open_lock(&place.guard_lock(), &ServerAccount::ours())?;
     hold(&lock).await?;
-    let users_gone = watch_users(place)?;
+    let mut users_gone = watch_users(place)?;
     let mut server = match &order.start {
         Some(start) => Server::start(place, start).await?,
         None => Server::adopt(place)?,
     };
     tell_starter(READY);
-    tokio::select! {
-        () = server.ended() => Err(start_error(place)),
-        users = users_gone => {
-            server.stop().await;
-            drop(users);
-            Ok(())
+    let mut restarts = Restarts::default();
+    loop {
+        let started = Instant::now();
+        tokio::select! {
+            () = server.ended() => {}
+            users = &mut users_gone => {
+                server.stop().await;
+                drop(users);
+                return Ok(());
+            }
         }
+        // How an adopted server was started is not known: its users start it anew when they notice.
+        let Some(start) = &order.start else { return Err(start_error(place)) };
+        let delay = restarts.next(started.elapsed()).ok_or_else(|| start_error(place))?;
+        note_restart(&restarts);
+        tokio::time::sleep(delay).await;
+        server = Server::start(place, start).await?;
     }
+}
+
+/// A server that somebody killed is started again; one that ends again and again is given up.
+#[derive(Debug, Default)]
+struct Restarts {
+    in_a_row: u32,
+}
+
+impl Restarts {
+    const MOST: u32 = 5;
+    const FIRST_DELAY: Duration = Duration::from_millis(100);
+    /// A server that ran for so long had recovered from whatever ended the one before.
+    const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+    /// How long to wait before the next start: 100 ms, 200 ms, … 1.6 s; `None` after the last.
+    fn next(&mut self, ran_for: Duration) -> Option<Duration> {
+        if ran_for >= Restarts::STEADY_AFTER {
+            self.in_a_row = 0;
+        }
+        if self.in_a_row >= Restarts::MOST {
+            return None;
+        }
+        self.in_a_row += 1;
+        Some(Restarts::FIRST_DELAY * 2_u32.pow(self.in_a_row - 1))
+    }
+}
+
+/// In the cluster's log, between what the two servers say.
+fn note_restart(restarts: &Restarts) {
+    let (number, most) = (restarts.in_a_row, Restarts::MOST);
+    let _ = writeln!(io::stderr().lock(), "billsync: the server ended by itself; starting it again ({number} of {most})");
 }
 
 /// Ends a server whose guard was killed, if it runs. The caller is its last user.
@@ -176,11 +220,14 @@ struct Server {
 impl Server {
     async fn start(place: &Place, order: &ServerStart) -> Result<Server, EmbeddedError> {
         let patience = if forget_stale_postmaster(place)? { RESTART_DEADLINE } else { Duration::ZERO };
-        let deadline = Instant::now() + patience;
+        let begun = Instant::now();
         loop {
             match Server::try_start(place, order).await? {
                 Some(server) => return Ok(server),
-                None if Instant::now() < deadline => tokio::time::sleep(INT_INTERVAL).await,
+                None if begun.elapsed() < patience => tokio::time::sleep(INT_INTERVAL).await,
+                None if begun.elapsed() < HELD_MEMORY_DEADLINE && place.log_tail().contains(HELD_MEMORY) => {
+                    tokio::time::sleep(INT_INTERVAL).await;
+                }
                 None => return Err(start_error(place)),
             }
         }
@@ -277,6 +324,14 @@ fn server_settings() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_keeps_ending_is_given_up_and_one_that_ran_long_is_not() {
+        let mut restarts = Restarts::default();
+        let delays: Vec<u128> = std::iter::from_fn(|| restarts.next(Duration::ZERO)).map(|delay| delay.as_millis()).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1600]);
+        assert_eq!(restarts.next(Restarts::STEADY_AFTER), Some(Restarts::FIRST_DELAY));
+    }
 
     #[test]
     fn an_order_survives_the_command_line() {

@@ -21,7 +21,7 @@ use crate::store::Store;
 /// Why a running application ended in another way than by being asked to.
 #[derive(Debug, Error)]
 pub enum ApplicationError {
-    #[error("cannot serve on {listen}: {source}")]
+    #[error("cannot serve on {listen}")]
     Bind { listen: String, source: io::Error },
     #[error("the server ended: {0}")]
     Serving(io::Error),

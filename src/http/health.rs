@@ -53,6 +53,7 @@ async fn unready_reasons(services: &Services) -> Vec<Cow<'static, str>> {
 
 /// Prometheus' text format.
 pub(super) async fn show_metrics(services: web::Data<Services>) -> HttpResponse {
+    metrics::record_queue_depth(services.committer.health().queue_depth);
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
         .body(metrics::render(services.clock.now()))

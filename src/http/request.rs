@@ -3,6 +3,7 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
@@ -11,8 +12,8 @@ use tracing_actix_web::{RequestId, RootSpanBuilder};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Makes the span that every log line of a request is in. It logs nothing itself: failures are logged once, where they are
-/// handled, and a line for every success would cost more than the work it tells of.
+/// Makes the span that every log line of a request is in. What it logs itself are the requests that no handler tells of:
+/// failures are logged once, where they are handled, and a line for every success would cost more than the work it tells of.
 #[derive(Debug)]
 pub(super) struct RequestSpan;
 
@@ -25,10 +26,20 @@ impl RootSpanBuilder for RequestSpan {
 
     fn on_request_end<B: MessageBody>(_span: Span, outcome: &Result<ServiceResponse<B>, Error>) {
         match outcome {
+            Ok(response) if is_misdirected(response.status()) => {
+                let (method, path) = (response.request().method().as_str(), response.request().path());
+                tracing::info!(status = response.status().as_u16(), method, path, "refused a request");
+            }
             Ok(response) => tracing::debug!(status = response.status().as_u16(), "answered"),
             Err(error) => tracing::error!(%error, "a request failed outside its handler"),
         }
     }
+}
+
+/// Refused before any handler saw it: a wrong address, method or token, which an operator wants to know of, and anybody
+/// can cause.
+fn is_misdirected(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNAUTHORIZED)
 }
 
 /// Names the request's id in the answer.

@@ -1,7 +1,7 @@
 //! The server: which route exists, with what limits, on which address.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -151,6 +151,11 @@ pub fn build(options: ServerOptions, committer: Committer, rules: Arc<Rules>, cl
     let running = server.run();
     let handle = running.handle();
     Ok(Server { addresses, handle, serving: tokio::spawn(running), services })
+}
+
+/// Whether the address can be served on, found out by taking it for an instant: before anything else is started for nothing.
+pub fn try_address(listen: &str) -> io::Result<()> {
+    TcpListener::bind(listen).map(drop)
 }
 
 fn mount(config: &mut web::ServiceConfig, services: &Services) {

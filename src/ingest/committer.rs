@@ -21,7 +21,6 @@ use crate::clock::Clock;
 use crate::domain::event::Event;
 use crate::domain::rules::Rules;
 use crate::ingest::transaction::{BatchError, Receipt};
-use crate::metrics;
 use crate::store::Store;
 
 pub use self::batch::{Database, Transactions};
@@ -240,7 +239,6 @@ impl Committer {
         };
         let queue = self.shared.queues.get(number).ok_or(SubmitError::Closed)?;
         queue.send(pending).map_err(|_ended| SubmitError::Closed)?;
-        metrics::record_queue_depth(self.shared.options.queue_events.saturating_sub(self.shared.slots.available_permits()));
         Ok(answer)
     }
 

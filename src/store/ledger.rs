@@ -5,13 +5,22 @@ use chrono::{DateTime, Utc};
 use crate::domain::billing::rows::Effect;
 use crate::domain::event::{Event, EventId, Outcome, Provider};
 use crate::store::error::StoreError;
-use crate::store::pool::Tx;
+use crate::store::pool::{Store, Tx};
 
 statements! {
     FIND_KNOWN_EVENTS = "\
         select e.provider, e.event_id, e.outcome = 'failed', e.received_at \
         from unnest($1::text[], $2::text[]) as k(provider, event_id) \
         join billsync.webhook_events e on e.provider = k.provider and e.event_id = k.event_id";
+
+    /// By provider, among the ledger's newest: the whole of it may be large.
+    LIST_NEWEST_EVENT_TIMES = "\
+        select e.provider, max(e.occurred_at) \
+        from (select provider, occurred_at, source from billsync.webhook_events order by received_at desc limit 20000) e \
+        where e.source not in ('reconcile', 'job') group by e.provider";
+    /// For a provider that has been silent for so long that the above has nothing of it.
+    FIND_NEWEST_EVENT_TIME = "\
+        select max(occurred_at) from billsync.webhook_events where provider = $1 and source not in ('reconcile', 'job')";
 
     /// A known event is one that had failed and was tried again. Both tables at once: they always go together.
     RECORD_EVENTS = "\
@@ -57,6 +66,25 @@ pub struct LedgerEntry<'a> {
     pub received_at: DateTime<Utc>,
     /// Whether the payload is kept as bytes although it is said to fit `jsonb`: the database refused the event.
     pub payload_as_bytes: bool,
+}
+
+impl Store {
+    /// When the newest event of each provider occurred that it delivered, as far as that can be found within seconds.
+    pub async fn list_newest_event_times(&self) -> Result<Vec<(Provider, DateTime<Utc>)>, StoreError> {
+        let mut tx = self.begin().await?;
+        let rows: Vec<(String, DateTime<Utc>)> = tx.query_as(LIST_NEWEST_EVENT_TIMES).fetch_all(tx.connection()?).await?;
+        let mut found: Vec<(Provider, DateTime<Utc>)> =
+            rows.into_iter().filter_map(|(provider, at)| Some((Provider::parse(&provider)?, at))).collect();
+        for provider in [Provider::Stripe, Provider::Clerk] {
+            if found.iter().all(|(known, _)| *known != provider) {
+                let query = tx.query_as::<(Option<DateTime<Utc>>,)>(FIND_NEWEST_EVENT_TIME).bind(provider.as_str());
+                let (at,) = query.fetch_one(tx.connection()?).await?;
+                found.extend(at.map(|at| (provider, at)));
+            }
+        }
+        tx.commit().await?;
+        Ok(found)
+    }
 }
 
 /// Which of the events the ledger has.

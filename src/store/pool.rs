@@ -16,6 +16,9 @@ use crate::store::locks::LockSet;
 /// The least major version of Postgres: views with `security_invoker`.
 const MINIMUM_VERSION: i32 = 150_000;
 
+/// How long to look for the reason why no connection came free.
+const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A batch's reads and writes go by index, and in the index's order, whatever the statistics say: a fresh database has
 /// none, and a plan made for an empty table would scan a full one. So plans are made once per connection and never depend
 /// on the tables' size.
@@ -94,6 +97,7 @@ struct Inner {
     pooler: PoolerMode,
     max_connections: u32,
     migration_options: PgConnectOptions,
+    explaining: tokio::sync::Mutex<()>,
     /// The plan catalog with the version of the rows that it was made of.
     catalog: Mutex<Option<(String, Arc<Catalog>)>>,
 }
@@ -119,7 +123,14 @@ impl Store {
             .max_lifetime(Duration::from_secs(1800))
             .idle_timeout(Duration::from_secs(600))
             .connect_lazy_with(options);
-        let inner = Inner { pool, pooler: settings.pooler, max_connections, migration_options, catalog: Mutex::new(None) };
+        let inner = Inner {
+            pool,
+            pooler: settings.pooler,
+            max_connections,
+            migration_options,
+            explaining: tokio::sync::Mutex::new(()),
+            catalog: Mutex::new(None),
+        };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -232,7 +243,10 @@ impl Store {
     pub(crate) async fn begin_with(&self, sql: &str) -> Result<Tx, StoreError> {
         let mut attempts = self.inner.max_connections;
         loop {
-            let connection = self.inner.pool.acquire().await.map_err(unreachable_server)?;
+            let connection = match self.inner.pool.acquire().await {
+                Ok(connection) => connection,
+                Err(error) => return Err(self.explain_unavailable(error).await),
+            };
             let mut tx = Tx { connection: Some(connection), persistent: self.inner.pooler == PoolerMode::Session };
             match tx.execute_raw(sql.to_owned()).await {
                 Ok(()) => return Ok(tx),
@@ -244,6 +258,19 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// The pool waits while a server refuses connections, and then tells only that none came free: one attempt of our own
+    /// tells why. One at a time, so that a crowd that waits for a busy pool does not ask for connections beside it.
+    async fn explain_unavailable(&self, error: sqlx::Error) -> StoreError {
+        if matches!(error, sqlx::Error::PoolTimedOut)
+            && let Ok(_only_one) = self.inner.explaining.try_lock()
+            && let Ok(Err(cause)) =
+                tokio::time::timeout(EXPLANATION_TIMEOUT, PgConnection::connect_with(&self.inner.pool.connect_options())).await
+        {
+            return unreachable_server(cause);
+        }
+        unreachable_server(error)
     }
 
     /// Closes every connection, waiting for those in use.

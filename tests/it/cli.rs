@@ -2,6 +2,7 @@
 
 mod demo;
 mod inspection;
+mod logs;
 mod serving;
 
 use std::path::Path;

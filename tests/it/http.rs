@@ -191,6 +191,44 @@ async fn what_is_signed_but_no_event_is_a_400_too() {
 }
 
 #[tokio::test]
+async fn an_id_that_cannot_be_kept_exactly_is_no_id() {
+    let running = start();
+    let long = "x".repeat(256);
+    for id in [r"evt_\ud800", r"evt_\udc00x", r"evt_\u0000", "evt_\u{fffd}", &long] {
+        let body = stripe_body(id);
+        let answer = exchange(running.address, post("/webhooks/stripe", &stripe_signature(&body, NOW), &body)).await;
+        assert!(answer.problem(400).starts_with("malformed event: id: "), "{id}: {answer:?}");
+    }
+    for (field, value) in [("type", format!("\"{long}\"")), ("account", "5".to_owned())] {
+        let body = stripe_body("evt_1").replacen('{', &format!("{{\"{field}\":{value},"), 1);
+        let body = if field == "type" { body.replacen(r#""type":"customer.updated","#, "", 1) } else { body };
+        let answer = exchange(running.address, post("/webhooks/stripe", &stripe_signature(&body, NOW), &body)).await;
+        assert!(answer.problem(400).starts_with(&format!("malformed event: {field}: ")), "{field}: {answer:?}");
+    }
+    let body = r#"{"type":"user.created","object":"event","timestamp":1700000000000,"data":{"id":"user_1","object":"user"}}"#;
+    for id in ["msg_é", "msg_\t1", &long] {
+        let request = post("/webhooks/clerk", &clerk_signature(id, body, NOW), body);
+        assert_eq!(exchange(running.address, request).await.problem(400), "signature: malformed svix-id header", "{id}");
+    }
+    assert!(running.database.ids().is_empty());
+}
+
+#[tokio::test]
+async fn what_an_alert_is_on_is_counted_from_zero_and_the_queue_from_what_waits() {
+    let running = start();
+    assert_eq!(exchange(running.address, stripe_post("evt_1")).await.status, 200);
+    let metrics = get(running.address, "/metrics").await.body;
+    for series in [
+        r#"billsync_signature_failures_total{provider="clerk",reason="no_signature"}"#,
+        r#"billsync_events_total{provider="stripe",type="invoice.paid",outcome="failed"}"#,
+        r#"billsync_events_total{provider="clerk",type="other",outcome="failed"}"#,
+    ] {
+        assert!(metrics.contains(series), "{series} in {metrics}");
+    }
+    assert!(metrics.contains("billsync_queue_events 0\n"), "{metrics}");
+}
+
+#[tokio::test]
 async fn other_methods_are_refused_by_name_and_other_paths_do_not_exist() {
     let running = start();
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {

@@ -38,7 +38,7 @@ impl fmt::Display for Unreadable {
 }
 
 /// Postgres' `text` keys are indexed whole; an index entry has to stay below 2,700 bytes. Stripe's ids have at most 255.
-const LONGEST_ID: usize = 255;
+pub const LONGEST_ID: usize = 255;
 
 // Within these years every sum and difference of days that the projection makes stays in the range of RFC 3339's
 // four-digit years, which Postgres and every JSON reader understand.
@@ -94,8 +94,11 @@ pub fn required_text(value: Option<Value<'_>>, path: &str) -> Result<String, Unr
     if text.is_empty() { Err(Unreadable::new(path, "empty")) } else { Ok(text.into_owned()) }
 }
 
-/// A required id.
+/// A required id. What no column can hold has become U+FFFD in it, and two such ids could be one: no provider's ids have any.
 pub fn required_id(value: Option<Value<'_>>, path: &str) -> Result<String, Unreadable> {
     let id = required_text(value, path)?;
+    if id.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(Unreadable::new(path, "not an id"));
+    }
     if id.len() <= LONGEST_ID { Ok(id) } else { Err(Unreadable::new(path, "too long for an id")) }
 }

@@ -12,6 +12,8 @@ use chrono::{DateTime, Utc};
 use super::{Key, Parsed, SecretError, SignatureError, VerifiedBody, check_age, find_match, parse_timestamp, single_value};
 
 const PREFIX: &str = "whsec_";
+/// Svix allows its ids 256 characters and uses 31.
+const LONGEST_MESSAGE_ID: usize = 255;
 
 /// An endpoint's signing secret.
 #[derive(Clone, Debug)]
@@ -69,7 +71,7 @@ pub fn verify(
     let id = single_value(headers, family.id)?;
     let timestamp = single_value(headers, family.timestamp)?;
     let signatures = single_value(headers, family.signature)?;
-    let text = std::str::from_utf8(id).map_err(|_| SignatureError::Malformed(family.id))?;
+    let text = std::str::from_utf8(id).ok().filter(|text| is_message_id(text)).ok_or(SignatureError::Malformed(family.id))?;
     let signed_at = parse_timestamp(timestamp).ok_or(SignatureError::Malformed(family.timestamp))?;
     let mut codes = signatures.split(|byte| *byte == b' ').filter_map(|entry| entry.strip_prefix(b"v1,")).peekable();
     if codes.peek().is_none() {
@@ -80,6 +82,11 @@ pub fn verify(
     let matched = find_match(secrets.iter().map(|secret| &secret.0), &parts, &candidates).ok_or(SignatureError::Mismatch)?;
     check_age(signed_at, tolerance, now)?;
     Ok(VerifiedMessage { id: text.to_owned(), body: VerifiedBody { bytes: body, secret_index: Some(matched) } })
+}
+
+/// The id becomes the event's, by which a repetition is known, so it has to be kept exactly as it was signed.
+fn is_message_id(text: &str) -> bool {
+    text.len() <= LONGEST_MESSAGE_ID && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 /// Padded base64, as providers write it.

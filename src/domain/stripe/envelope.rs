@@ -1,9 +1,10 @@
 //! What surrounds the object of an event: see "The Event object" in Stripe's API reference.
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 
 use super::MalformedEvent;
-use crate::domain::json_text::{Value, required_id};
+use crate::domain::json_text::{LONGEST_ID, Unreadable, Value, required_id};
 
 /// An event's own fields, and where its object stands.
 #[derive(Debug)]
@@ -46,10 +47,18 @@ pub(super) fn read(root: Value<'_>) -> Result<Envelope<'_>, MalformedEvent> {
         created: time.ok_or_else(|| MalformedEvent("created: not a time".into()))?,
         api_version: api_version.and_then(Value::as_text),
         livemode: livemode.and_then(Value::as_bool),
-        // Of any length: an account that is not ours must never pass for ours.
-        account: account.and_then(Value::as_text).unwrap_or_default(),
+        account: account.map_or(Ok(String::new()), read_account)?,
         object: if is_thin { related_object } else { object },
         previous_attributes: previous_attributes.filter(|previous| previous.is_object()),
         from_read: false,
     })
+}
+
+/// An account that is not ours must never pass for ours: one that is too long for a key goes by its digest.
+fn read_account(account: Value<'_>) -> Result<String, Unreadable> {
+    let text = account.as_str().ok_or_else(|| Unreadable::new("account", "not a string"))?;
+    if text.len() <= LONGEST_ID {
+        return Ok(text.into_owned());
+    }
+    Ok(format!("sha256:{}", hex::encode(Sha256::digest(text.as_bytes()))))
 }

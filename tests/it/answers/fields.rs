@@ -2,6 +2,7 @@
 //! kept as `failed`, naming the path, and nothing else of it is.
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::support::database::TestDatabase;
 use crate::support::events::{Webhook, stripe_event, subscription, user_created};
@@ -100,4 +101,29 @@ async fn a_user_of_clerk_without_an_id_fails_and_leaves_no_row() {
         }
     }
     assert_eq!(database.ask::<i64>("select count(*) from users").await, 0);
+}
+
+#[tokio::test]
+async fn no_text_of_a_sender_is_too_long_to_keep() {
+    let (server, database) = server().await;
+    // Digests, because an index compresses what repeats itself.
+    let long: String = (0..2000).map(|n: u32| hex::encode(Sha256::digest(n.to_le_bytes()))).collect();
+    let whole = stripe_event("evt_0", "customer.updated", now(), json!({"id": "cus_1", "object": "customer"}));
+    let whole: Value = serde_json::from_slice(&whole.body).unwrap();
+    for (number, pointer) in
+        ["/account", "/api_version", "/data/object/object", "/data/object/customer", "/data/object/id"].into_iter().enumerate()
+    {
+        let mut body = whole.clone();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        body["id"] = json!(format!("evt_long_{number}"));
+        body.pointer_mut(parent).unwrap()[key] = json!(long);
+        let webhook = Webhook::stripe(&format!("evt_long_{number}"), body.to_string());
+        let answer = server.send(&webhook).await;
+        assert_eq!(answer.status, 200, "{pointer}: {answer:?}");
+        let reason: Option<String> =
+            database.ask(&format!("select reason from billsync.webhook_events where event_id = '{}'", webhook.id)).await;
+        assert!(!reason.as_deref().unwrap_or_default().contains("SQLSTATE"), "{pointer}: {reason:?}");
+    }
+    let foreign = "select count(*) from billsync.provider_objects where account <> '' and object_id = 'cus_1'";
+    assert_eq!(database.ask::<i64>(foreign).await, 1, "mirrored under an account of its own, not under ours");
 }

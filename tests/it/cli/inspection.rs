@@ -100,3 +100,16 @@ async fn events_that_cannot_be_read_are_listed_and_end_in_exit_code_1() {
     assert!(complaints.contains("events.json:2:1: data.object."), "{complaints}");
     assert!(on(&database.url, &["inspect", "event", "evt_bad"], 0).contains("failed"));
 }
+
+#[tokio::test]
+async fn one_long_value_does_not_push_the_other_columns_out_of_sight() {
+    let database = database().await;
+    let now = "2026-03-10T12:00:00Z".parse().unwrap();
+    let server = crate::support::server::server_on(&database.url, billsync::ingest::committer::Options::default()).await;
+    assert_eq!(server.outcome(&crate::support::events::user_created(1, now)).await, "applied");
+    database.execute("update users set brand_description = repeat('a long word ', 300)").await;
+    let shown = on(&database.url, &["inspect", "user", "user_1"], 0);
+    let longest = shown.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(longest <= 250, "{longest} columns in\n{shown}");
+    assert!(shown.lines().all(|line| line.trim_end() == line), "no line ends in blanks");
+}

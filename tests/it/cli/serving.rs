@@ -1,10 +1,11 @@
 //! `serve`: what it says when it starts, what it answers, how it ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 
 use super::billsync;
+use crate::http::client::get;
 use crate::support::database::{database, empty_database};
 use crate::support::wait::until;
 
@@ -121,11 +122,57 @@ async fn a_database_that_is_away_and_a_port_that_is_taken_are_told() {
     refused.log.read_to_string(&mut log).unwrap();
     assert_eq!(refused.child.wait().unwrap().code(), Some(1));
     assert!(log.contains("cannot use the database") && !log.contains("hunter2"), "{log}");
+    assert!(log.to_lowercase().contains("connection refused") && !log.contains("became free"), "{log}");
 
     let database = database().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = billsync(&["serve", "--listen", &address]).env("DATABASE_URL", &database.url).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains(&address));
+    let complaints = String::from_utf8(output.stderr).unwrap();
+    assert!(complaints.contains(&address) && complaints.contains("BILLSYNC_LISTEN"), "{complaints}");
+    assert_eq!(complaints.matches("os error").count(), 1, "{complaints}");
+}
+
+#[test]
+fn a_taken_port_is_told_before_a_database_is_made_and_a_wrong_home_by_its_setting() {
+    let home = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = billsync(&["serve", "--listen", &address]).env("BILLSYNC_HOME", home.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "no cluster was made for nothing");
+
+    let file = home.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = billsync(&["plans", "list"]).env("BILLSYNC_HOME", &file).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let complaints = String::from_utf8(output.stderr).unwrap();
+    assert!(complaints.contains("BILLSYNC_HOME") && complaints.contains(&file.display().to_string()), "{complaints}");
+    assert_eq!(complaints.matches("os error").count(), 1, "{complaints}");
+}
+
+#[tokio::test]
+async fn the_age_of_the_newest_event_is_known_before_the_first_one() {
+    let database = database().await;
+    database
+        .execute(
+            "insert into billsync.webhook_events (provider, event_id, event_type, occurred_at, received_at, source, outcome) \
+             values ('stripe', 'evt_1', 'invoice.paid', now() - interval '1 hour', now(), 'webhook', 'applied'), \
+                    ('stripe', 'evt_2', 'invoice.paid', now(), now(), 'reconcile', 'applied')",
+        )
+        .await;
+    let mut serving = Serving::start(&database.url, &[]);
+    let address: SocketAddr = serving.address().parse().unwrap();
+    let mut age = None;
+    until("the age is shown", async || {
+        let metrics = get(address, "/metrics").await.body;
+        let line = metrics.lines().find(|line| line.starts_with(r#"billsync_newest_event_age_seconds{provider="stripe"}"#));
+        age = line.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+        assert!(!metrics.contains(r#"billsync_newest_event_age_seconds{provider="clerk"}"#), "nothing is known of Clerk");
+        age.is_some()
+    })
+    .await;
+    assert!(age.is_some_and(|age| age >= 3600.0), "what reconcile wrote was not delivered: {age:?}");
+    assert_eq!(serving.terminate().0, 0);
 }

@@ -6,8 +6,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::holder::HolderCommand;
 use super::{home, options, postmaster_pid, read_row, start, write_row};
+use crate::http::client::get;
+use crate::support::service::Service;
 use crate::support::until;
 use billsync::embedded_postgres::EmbeddedPostgres;
+use sqlx::{Connection, PgConnection};
 
 fn kill_9(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
@@ -113,4 +116,60 @@ async fn a_stale_file_that_names_a_living_process_of_somebody_else_does_not_stop
     let postgres = EmbeddedPostgres::start(&options(home.path())).await.unwrap();
     assert_ne!(postmaster_pid(&cluster), i32::try_from(std::process::id()).ok());
     postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_is_started_again() {
+    let home = home().await;
+    let postgres = start(home.path()).await;
+    write_row(postgres.url()).await;
+    let (cluster, url) = (postgres.folder().to_owned(), postgres.url().to_owned());
+    for _ in 0..2 {
+        let server = postmaster_pid(&cluster).unwrap();
+        kill_9(server);
+        until("another server answers", async || {
+            postmaster_pid(&cluster).is_some_and(|pid| pid != server) && PgConnection::connect(&url).await.is_ok()
+        })
+        .await;
+        assert_eq!(read_row(&url).await, 42);
+    }
+    postgres.stop().await.unwrap();
+    assert_eq!(postmaster_pid(&cluster), None);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_started_again_is_told_to_its_user() {
+    let home = home().await;
+    let postgres = start(home.path()).await;
+    let settings = postgres.folder().join("data/postgresql.conf");
+    std::fs::write(&settings, "no_such_setting = 1\n").unwrap();
+    kill_9(postmaster_pid(postgres.folder()).unwrap());
+    let lost = postgres.lost().await.to_string();
+    assert!(lost.contains("could not be started again") && lost.contains("no_such_setting"), "{lost}");
+}
+
+#[tokio::test]
+async fn serve_goes_on_after_its_server_was_killed_and_ends_with_an_error_when_that_is_hopeless() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut service = Service::start(&[("BILLSYNC_HOME", home.path().to_str().unwrap())]).await;
+    let cluster = home.path().join("postgres");
+    let server = postmaster_pid(&cluster).unwrap();
+    kill_9(server);
+    until("another server runs", async || postmaster_pid(&cluster).is_some_and(|pid| pid != server)).await;
+    until("it is ready again", async || get(service.address, "/readyz").await.status == 200).await;
+
+    let guard = service.guard_pid();
+    kill_9(guard);
+    until("the guard has ended", async || !is_alive(guard)).await;
+    assert_eq!(get(service.address, "/readyz").await.status, 200, "the server goes on without its guard");
+    kill_9(postmaster_pid(&cluster).unwrap());
+    assert!(!service.ended().await, "{}", service.log());
+    assert!(service.log().contains("could not be started again"), "{}", service.log());
+}
+
+/// Neither gone nor waiting for a parent to notice its end.
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
