@@ -8,6 +8,7 @@ mod migrate;
 mod output;
 mod plans;
 mod profile_table;
+mod rebuild;
 mod replay;
 mod reset_usage;
 mod schedule;
@@ -81,6 +82,7 @@ enum Command {
     Plans(plans::PlansCommand),
     Replay(replay::ReplayCommand),
     Inspect(inspect::InspectCommand),
+    Rebuild(rebuild::RebuildCommand),
     ResetUsage(reset_usage::ResetUsageCommand),
     Schedule(schedule::ScheduleCommand),
     Users(users::UsersCommand),
@@ -156,6 +158,7 @@ impl Command {
                 Command::Plans(command) => command.run(config).await,
                 Command::Replay(command) => command.run(config).await,
                 Command::Inspect(command) => command.run(config).await,
+                Command::Rebuild(command) => command.run(config).await,
                 Command::ResetUsage(command) => command.run(config).await,
                 Command::Schedule(command) => command.run(config).await,
                 Command::Users(command) => command.run(config).await,

@@ -2,5 +2,6 @@
 
 pub mod committer;
 pub mod missing_user;
+pub mod rebuild;
 pub mod replay;
 pub mod transaction;

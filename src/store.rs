@@ -21,6 +21,7 @@ mod pool;
 mod profile_update;
 mod profiles;
 mod raw_json;
+mod rebuild;
 mod refetch_queue;
 mod retention;
 mod schedule;
@@ -43,6 +44,7 @@ pub use pool::{BEGIN_BATCH, PoolerMode, Store, StoreSettings, Tx};
 pub use profile_update::{Change, ProfileUpdate, Updated, ensure_rows, write as write_profile};
 pub use profiles::{UserFilter, UserProfile};
 pub use raw_json::RawJson;
+pub use rebuild::{DerivedColumns, ObjectCursor, load_owner_histories};
 pub use schedule::LastRun;
 pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 
@@ -66,6 +68,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         events::ALL,
         profiles::ALL,
         profile_update::ALL,
+        rebuild::ALL,
     ]
     .concat()
 }

@@ -6,6 +6,7 @@ pub mod card;
 pub mod clerk_billing;
 pub mod contest;
 pub mod customer_facts;
+pub mod differences;
 pub mod effects;
 pub mod email_schedule;
 pub mod facts;

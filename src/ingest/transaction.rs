@@ -2,6 +2,7 @@
 
 mod operator;
 mod profile;
+mod rebuilding;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,8 +26,10 @@ use crate::store::{
 
 pub use operator::{OperatorChange, OperatorLinked, OperatorWord, link_by_operator};
 pub use profile::{ensure_user, update_user};
+pub use rebuilding::{Rebuild, Rebuilt, is_clerk_user, rebuild};
 
 use self::profile::ProfileChange;
+use self::rebuilding::Rebuilding;
 
 /// How often a batch may find that it has to lock more before it is given up as contended.
 const ATTEMPTS: usize = 6;
@@ -142,6 +145,7 @@ enum Work<'a> {
         change: Option<&'a ProfileChange>,
     },
     Operator(&'a OperatorChange),
+    Rebuild(&'a Rebuild),
 }
 
 impl Work<'_> {
@@ -149,8 +153,12 @@ impl Work<'_> {
         match self {
             Work::Events(events) => events,
             Work::Refused { event, .. } => std::slice::from_ref(event),
-            Work::Accounts { .. } | Work::Operator(_) => &[],
+            Work::Accounts { .. } | Work::Operator(_) | Work::Rebuild(_) => &[],
         }
+    }
+
+    fn is_dry_run(&self) -> bool {
+        matches!(self, Work::Rebuild(rebuild) if rebuild.dry_run)
     }
 }
 
@@ -163,6 +171,7 @@ struct Done {
     /// What became of a [`ProfileChange`].
     updated: Option<Updated>,
     linked: OperatorLinked,
+    rebuilt: Rebuilt,
 }
 
 enum Attempt {
@@ -174,6 +183,10 @@ async fn run(store: &Store, mut concerned: Concerned, work: &Work<'_>, rules: &R
     for _ in 0..ATTEMPTS {
         let mut tx = store.begin_batch(concerned.locks()).await?;
         match attempt(store, &mut tx, &concerned, work, rules, clock).await {
+            Ok(Attempt::Done(done)) if work.is_dry_run() => {
+                tx.rollback().await;
+                return Ok(done);
+            }
             Ok(Attempt::Done(done)) => {
                 tx.commit().await?;
                 raise(&done.alerts);
@@ -224,11 +237,17 @@ async fn attempt(
     let catalog = store.load_catalog(tx).await?;
     let context = Context { catalog: &catalog, rules, now };
     let mut accounts = Accounts::new(second.loaded);
-    let done = apply(&mut accounts, work, &fresh, context);
+    let done = match work {
+        Work::Rebuild(rebuild) => Rebuilding::load(tx, rebuild, rules).await?.apply(&mut accounts, context),
+        _ => apply(&mut accounts, work, &fresh, context),
+    };
     let changes = accounts.into_changes();
     let missing = unlocked(&changes, concerned, &clerk_ids);
     if !missing.is_nothing() {
         return Ok(Attempt::Widen(missing));
+    }
+    if work.is_dry_run() {
+        return Ok(Attempt::Done(Done { rebuilt: done.rebuilt, ..Done::default() }));
     }
     record_changes(tx, &changes, &second.user_ids, now).await?;
     if let Work::Operator(change) = work {
@@ -239,8 +258,8 @@ async fn attempt(
         record_events(tx, &written).await?;
     }
     let receipts = fresh.receipts(&done.told);
-    let linked = done.linked;
-    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts, updated, linked }))
+    let Folded { linked, rebuilt, .. } = done;
+    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts, updated, linked, rebuilt }))
 }
 
 /// What the fold answered: one entry per fresh event, or the events that the ledger gets in place of any.
@@ -249,6 +268,7 @@ struct Folded {
     own_events: Vec<Event>,
     told: Vec<Told>,
     linked: OperatorLinked,
+    rebuilt: Rebuilt,
 }
 
 /// What one event did, and whether the ledger gets to know.
@@ -280,6 +300,7 @@ fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Conte
             job_events(cause, effects, context.now)
         }
         Work::Operator(change) => change.apply(accounts, context),
+        Work::Rebuild(_) => Folded::default(),
     }
 }
 

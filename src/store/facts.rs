@@ -236,7 +236,8 @@ pub(crate) async fn summarise_invoices(
 
 /// Writes objects; one entry per key.
 pub(crate) async fn upsert(tx: &mut Tx, objects: &[StoredObject]) -> Result<(), StoreError> {
-    let derived: Vec<Derived> = objects.iter().map(Derived::of).collect();
+    let derived: Vec<Derived> =
+        objects.iter().map(|object| Derived::of(&object.key.account, object.fact.as_deref(), object.deleted_at)).collect();
     let winners: Vec<Option<&Winner>> = objects.iter().map(|object| object.winner.as_ref()).collect();
     let winner_columns: Vec<Option<String>> = winners
         .iter()
@@ -276,25 +277,25 @@ pub(crate) async fn upsert(tx: &mut Tx, objects: &[StoredObject]) -> Result<(), 
 
 /// What of an invoice or payment intent can be found without reading it.
 #[derive(Debug, Default, PartialEq)]
-struct Derived<'a> {
-    read_singly: bool,
-    evidence_created_at: Option<DateTime<Utc>>,
+pub(crate) struct Derived<'a> {
+    pub read_singly: bool,
+    pub evidence_created_at: Option<DateTime<Utc>>,
     /// The one subscription that it bills, and the latest start of its lines.
-    summed: Option<(&'a str, DateTime<Utc>)>,
-    conversion_at: Option<DateTime<Utc>>,
+    pub summed: Option<(&'a str, DateTime<Utc>)>,
+    pub conversion_at: Option<DateTime<Utc>>,
 }
 
 impl<'a> Derived<'a> {
-    fn of(object: &'a StoredObject) -> Derived<'a> {
-        if !object.key.account.is_empty() {
+    pub(crate) fn of(account: &str, fact: Option<&'a Fact>, deleted_at: Option<DateTime<Utc>>) -> Derived<'a> {
+        if !account.is_empty() {
             return Derived::default();
         }
-        match object.fact.as_deref() {
+        match fact {
             Some(Fact::PaymentIntent(intent)) => {
                 let evidence_created_at = intent.clerk_user_id.as_ref().map(|_| intent.created.unwrap_or_default());
                 Derived { evidence_created_at, ..Derived::default() }
             }
-            Some(Fact::Invoice(invoice)) if object.deleted_at.is_none() => {
+            Some(Fact::Invoice(invoice)) if deleted_at.is_none() => {
                 // An open one matters to e-mails; one that bills several subscriptions has no single row in the index.
                 let read_singly = invoice.status == "open" || invoice.line_starts.len() > 1;
                 let summed = invoice.line_starts.iter().next().filter(|_| !read_singly);

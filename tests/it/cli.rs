@@ -27,7 +27,7 @@ fn run(command: &mut Command) -> (i32, String, String) {
 }
 
 /// Runs on a database, expects an exit code, and returns what was printed.
-fn on(url: &str, arguments: &[&str], exit: i32) -> String {
+pub fn on(url: &str, arguments: &[&str], exit: i32) -> String {
     let (code, printed, complaints) = run(billsync(arguments).env("DATABASE_URL", url));
     assert_eq!(code, exit, "{arguments:?}\n{printed}\n{complaints}");
     printed

@@ -16,6 +16,7 @@ use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
+use crate::rebuild::differences;
 use crate::stories::comparison::compare;
 use crate::stories::dialect::Dialect;
 use crate::stories::journey::{Journey, catalog, load_all};
@@ -26,16 +27,17 @@ const SENDERS: usize = 8;
 /// Fresh databases, each with another order.
 const ROUNDS: u64 = 2;
 
-struct World {
-    database: TestDatabase,
+/// A database that stories are told to.
+pub struct World {
+    pub database: TestDatabase,
     /// One for each of two processes.
-    stores: [Store; 2],
-    rules: Arc<Rules>,
-    clock: Clock,
+    pub stores: [Store; 2],
+    pub rules: Arc<Rules>,
+    pub clock: Clock,
 }
 
 impl World {
-    async fn new(rules: Rules) -> World {
+    pub async fn new(rules: Rules) -> World {
         let now = Utc.with_ymd_and_hms(2026, 4, 1, 0, 0, 0).unwrap();
         let database = database().await;
         let settings = StoreSettings::new(database.url.clone());
@@ -48,7 +50,7 @@ impl World {
     }
 
     /// Submits the events and some of them twice, in any order.
-    async fn deliver(&self, events: Vec<Event>, rng: &mut Rng) {
+    pub async fn deliver(&self, events: Vec<Event>, rng: &mut Rng) {
         let mut deliveries = events.clone();
         deliveries.extend(events.into_iter().filter(|_| rng.u8(0..4) == 0));
         rng.shuffle(&mut deliveries);
@@ -70,6 +72,18 @@ impl World {
         }
         for committer in committers.iter() {
             committer.close().await;
+        }
+    }
+
+    /// What the operator has said before the story begins.
+    pub async fn link(&self, journey: &Journey) {
+        for link in journey.operator_links() {
+            sqlx::query("insert into billsync.operator_links (customer_id, clerk_user_id, reason) values ($1, $2, 'story')")
+                .bind(&link.customer_id)
+                .bind(&link.clerk_user_id)
+                .execute(&mut self.database.connect().await)
+                .await
+                .unwrap();
         }
     }
 
@@ -104,7 +118,7 @@ impl World {
         json!({"clerk_user_id": clerk_user_id, "linked_by": linked_by})
     }
 
-    async fn close(self) {
+    pub async fn close(self) {
         for store in &self.stores {
             store.close().await;
         }
@@ -156,6 +170,8 @@ async fn all_stories_at_once_end_in_their_rows() {
             lines.extend(world.faults(journey).await);
         }
         assert!(lines.is_empty(), "seed {seed}\n{}", lines.join("\n"));
+        let latest = journeys.iter().map(|journey| journey.expected.now).max().unwrap();
+        assert_eq!(differences(&world, latest).await, Vec::<String>::new(), "seed {seed}");
         world.close().await;
     }
 }
@@ -167,20 +183,14 @@ async fn stories_with_settings_of_their_own_end_in_their_rows() {
     assert!(!journeys.is_empty());
     for journey in &journeys {
         let world = World::new(journey.rules()).await;
-        for link in journey.operator_links() {
-            sqlx::query("insert into billsync.operator_links (customer_id, clerk_user_id, reason) values ($1, $2, 'story')")
-                .bind(&link.customer_id)
-                .bind(&link.clerk_user_id)
-                .execute(&mut world.database.connect().await)
-                .await
-                .unwrap();
-        }
+        world.link(journey).await;
         let events: Vec<Event> = journey.imports().into_iter().chain(journey.events(Dialect::Newest)).collect();
         let ids: BTreeSet<String> = events.iter().map(|event| event.id.clone()).collect();
         assert_eq!(ids.len(), events.len(), "{}: two events of one id", journey.name);
         world.deliver(events, &mut Rng::with_seed(5)).await;
         let lines = world.faults(journey).await;
         assert!(lines.is_empty(), "{}", lines.join("\n"));
+        assert_eq!(differences(&world, journey.expected.now).await, Vec::<String>::new(), "{}", journey.name);
         world.close().await;
     }
 }

@@ -17,6 +17,7 @@ mod http;
 mod journeys_in_postgres;
 mod kill;
 mod readme;
+mod rebuild;
 mod schedule;
 mod schema;
 mod signatures;

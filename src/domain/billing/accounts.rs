@@ -3,6 +3,7 @@
 
 mod indexing;
 mod operator;
+pub mod rebuilding;
 mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};

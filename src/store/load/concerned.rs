@@ -66,6 +66,14 @@ impl Concerned {
         concerned
     }
 
+    /// Takes in objects that are to be read by their keys, whatever they are indexed by.
+    pub fn read_singly(&mut self, objects: &[ObjectKey]) {
+        for key in objects {
+            self.locks.add_object(&key.object_id);
+            self.lookups.push(Lookup { key: key.clone(), order: None });
+        }
+    }
+
     /// Takes in what an attempt found missing.
     pub fn widen(&mut self, missing: &Missing) {
         for customer in &missing.customers {
