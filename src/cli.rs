@@ -2,7 +2,9 @@
 
 mod config;
 mod database;
+mod deliver;
 mod demo;
+mod event_files;
 mod inspect;
 mod migrate;
 mod output;
@@ -12,6 +14,7 @@ mod rebuild;
 mod replay;
 mod reset_usage;
 mod schedule;
+mod send;
 mod serve;
 mod users;
 
@@ -81,6 +84,7 @@ enum Command {
     Migrate(migrate::MigrateCommand),
     Plans(plans::PlansCommand),
     Replay(replay::ReplayCommand),
+    Send(send::SendCommand),
     Inspect(inspect::InspectCommand),
     Rebuild(rebuild::RebuildCommand),
     ResetUsage(reset_usage::ResetUsageCommand),
@@ -157,6 +161,7 @@ impl Command {
                 Command::Migrate(command) => command.run(config).await,
                 Command::Plans(command) => command.run(config).await,
                 Command::Replay(command) => command.run(config).await,
+                Command::Send(command) => command.run(config).await,
                 Command::Inspect(command) => command.run(config).await,
                 Command::Rebuild(command) => command.run(config).await,
                 Command::ResetUsage(command) => command.run(config).await,

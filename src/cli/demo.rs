@@ -1,10 +1,9 @@
 //! `billsync demo`: what billsync does, shown on invented people. A real server on a real (embedded) database; only the
 //! senders are ours.
 
-mod deliver;
-mod secrets;
-mod sign;
-mod stories;
+pub mod deliver;
+pub mod secrets;
+pub mod stories;
 mod template;
 
 use std::io::ErrorKind;
@@ -112,7 +111,7 @@ impl DemoCommand {
         }
         let secret = |secrets: &[Secret]| secrets.first().cloned().context("no signing secret");
         let (stripe, clerk) = (secret(&config.stripe_webhook_secrets)?, secret(&config.clerk_webhook_secrets)?);
-        let sender = Sender::new(address.clone(), stripe, clerk, Clock::System)?;
+        let sender = Sender::new(&address, stripe, clerk, Clock::System)?;
         let delivered = sender.deliver_stories().await?;
         let mishaps = sender.deliver_mishaps().await?;
         let ids: Vec<&str> = delivered.iter().map(|one| one.user_id.as_str()).collect();

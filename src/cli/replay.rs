@@ -1,23 +1,20 @@
 //! `billsync replay`: events from files through the same queues and transactions as webhooks.
 
-mod event_files;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
+use crate::cli::event_files::{EventFile, FoundEvent, Position, check_files};
 use crate::cli::output::{complain, print, print_json, table};
-use crate::cli::replay::event_files::{EventFile, FoundEvent, NotAnEvent, Position, list_files};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::event::{Event, Outcome, Provider, Source};
@@ -75,7 +72,7 @@ struct Complaint {
 impl ReplayCommand {
     /// Reads everything once to find mistakes before anything is kept, then replays it.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
-        let (files, events) = check(&self.paths)?;
+        let (files, events) = check_files(&self.paths)?;
         let database = Database::open(config, Schema::Expect).await?;
         let replayed = replay(config, &database, &files, events).await;
         let summary = database.close_after(replayed).await?;
@@ -86,28 +83,6 @@ impl ReplayCommand {
         }
         Ok(if summary.refused.is_empty() && summary.failed.is_empty() { Exit::Success } else { Exit::Failure })
     }
-}
-
-/// The files that hold events, and how many events there are.
-fn check(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, usize)> {
-    let mut files = Vec::new();
-    let mut count = 0;
-    let mut left_out = Vec::new();
-    for file in list_files(paths)? {
-        match EventFile::read(&file.path)?.events() {
-            Ok(events) => {
-                count += events.len();
-                files.push(file.path);
-            }
-            Err(error) if !file.is_named && error.is::<NotAnEvent>() => left_out.push(file.path),
-            Err(error) => return Err(error),
-        }
-    }
-    if let Some(path) = left_out.first() {
-        complain(&format!("left out {} files that do not hold events alone, such as {}", left_out.len(), path.display()));
-    }
-    ensure!(count > 0, "there is no event in the given files and folders");
-    Ok((files, count))
 }
 
 async fn replay(config: &Config, database: &Database, files: &[PathBuf], events: usize) -> anyhow::Result<Summary> {
@@ -169,18 +144,9 @@ fn note(summary: &mut Summary, at: &Position, result: Result<Receipt, stripe::Ma
 fn decode(found: &FoundEvent, rules: &Rules) -> Result<Event, stripe::MalformedEvent> {
     let body = VerifiedBody::from_operator(found.body.clone());
     match found.provider {
-        Provider::Clerk => {
-            let id = found.event_id.clone().unwrap_or_else(|| id_of_contents(&found.body));
-            clerk::decode_event(&body, &id, Source::Replay, rules)
-        }
+        Provider::Clerk => clerk::decode_event(&body, &found.message_id(), Source::Replay, rules),
         Provider::Stripe | Provider::Import => stripe::decode_event(&body, Source::Replay, rules),
     }
-}
-
-/// 128 bits of the contents' hash: the same contents are the same event.
-fn id_of_contents(body: &[u8]) -> String {
-    let digest = Sha256::digest(body);
-    format!("replay:{}", hex::encode(digest.iter().copied().take(16).collect::<Vec<u8>>()))
 }
 
 async fn submit(committer: &Committer, event: Event) -> anyhow::Result<Receipt> {

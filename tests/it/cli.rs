@@ -3,6 +3,7 @@
 mod demo;
 mod inspection;
 mod logs;
+mod sending;
 mod serving;
 
 use std::path::Path;

@@ -38,6 +38,13 @@ pub fn complete(config: &mut Config) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(path))
 }
 
+/// The secrets that a demo in this folder keeps, if one ran there: Stripe's and Clerk's.
+pub fn find(home: &Path) -> Option<(Secret, Secret)> {
+    let text = std::fs::read_to_string(home.join(FILE)).ok()?;
+    let file: SecretsFile = toml::from_str(&text).ok()?;
+    Some((Secret::new(file.stripe_webhook_secrets), Secret::new(file.clerk_webhook_secrets)))
+}
+
 fn read_or_make(home: &Path, path: &Path) -> anyhow::Result<SecretsFile> {
     match std::fs::read_to_string(path) {
         Ok(text) => return toml::from_str(&text).map_err(|_| anyhow::anyhow!("not what the demo wrote; remove the file")),

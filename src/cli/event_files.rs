@@ -4,12 +4,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::cli::output::complain;
 use crate::domain::event::Provider;
 
 /// Where an event stands.
@@ -52,13 +54,13 @@ pub struct NotAnEvent(pub Position);
 
 /// A file to read, and whether it was named itself rather than found in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedFile {
+struct ListedFile {
     pub path: PathBuf,
     pub is_named: bool,
 }
 
 /// Every file that the paths name, folders walked in order of name. Of a folder only `.json`, `.ndjson` and `.jsonl` files.
-pub fn list_files(paths: &[PathBuf]) -> anyhow::Result<Vec<ListedFile>> {
+fn list_files(paths: &[PathBuf]) -> anyhow::Result<Vec<ListedFile>> {
     let mut files = Vec::new();
     for path in paths {
         let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
@@ -88,6 +90,38 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Every event of the files and folders, in memory. A file that is malformed anywhere is an error, but one found in a folder
+/// that holds other things than events is left out.
+pub fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<FoundEvent>> {
+    let mut found = Vec::new();
+    for file in check_files(paths)?.0 {
+        found.extend(EventFile::read(&file)?.events()?);
+    }
+    Ok(found)
+}
+
+/// The files that hold events, and how many events there are.
+pub fn check_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, usize)> {
+    let mut files = Vec::new();
+    let mut count = 0;
+    let mut left_out = Vec::new();
+    for file in list_files(paths)? {
+        match EventFile::read(&file.path)?.events() {
+            Ok(events) => {
+                count += events.len();
+                files.push(file.path);
+            }
+            Err(error) if !file.is_named && error.is::<NotAnEvent>() => left_out.push(file.path),
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(path) = left_out.first() {
+        complain(&format!("left out {} files that do not hold events alone, such as {}", left_out.len(), path.display()));
+    }
+    ensure!(count > 0, "there is no event in the given files and folders");
+    Ok((files, count))
 }
 
 impl EventFile {
@@ -151,6 +185,17 @@ impl EventFile {
             _ => bail!(NotAnEvent(at)),
         };
         Ok(FoundEvent { at, provider, event_id: envelope.svix_id, body: Bytes::copy_from_slice(raw.get().as_bytes()) })
+    }
+}
+
+impl FoundEvent {
+    /// The `svix-id` of a Clerk event: the file's, else 128 bits of the contents' hash, so that the same contents are the
+    /// same event.
+    pub fn message_id(&self) -> String {
+        self.event_id.clone().unwrap_or_else(|| {
+            let digest = Sha256::digest(&self.body);
+            format!("replay:{}", hex::encode(digest.iter().copied().take(16).collect::<Vec<u8>>()))
+        })
     }
 }
 
