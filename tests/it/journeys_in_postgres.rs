@@ -88,7 +88,7 @@ impl World {
     }
 
     /// What differs from the story's rows, as they are at the story's end.
-    async fn faults(&self, journey: &Journey) -> Vec<String> {
+    pub async fn faults(&self, journey: &Journey) -> Vec<String> {
         let users: Vec<String> = journey.expected.users.keys().cloned().collect();
         let clock = Clock::manual(journey.expected.now);
         transaction::reproject(&self.stores[0], &[], &users, &self.rules, &clock).await.unwrap();

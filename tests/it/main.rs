@@ -15,6 +15,7 @@ mod decoding;
 mod embedded;
 mod http;
 mod journeys_in_postgres;
+mod journeys_over_http;
 mod kill;
 mod readme;
 mod rebuild;

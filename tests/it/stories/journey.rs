@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::dialect::Dialect;
+use crate::support::events::Webhook;
 
 /// One story.
 pub struct Journey {
@@ -190,6 +191,18 @@ impl Journey {
     /// The events in the order of their numbers, as the provider would have sent them in that dialect.
     pub fn events(&self, dialect: Dialect) -> Vec<Event> {
         self.bodies.iter().map(|body| self.decode(body, dialect)).collect()
+    }
+
+    /// The same as webhooks.
+    pub fn webhooks(&self, dialect: Dialect) -> Vec<Webhook> {
+        let webhook = |body: &Body| match body.provider {
+            Provider::Clerk => Webhook::clerk(&body.svix_id, body.json.to_string()),
+            Provider::Stripe | Provider::Import => {
+                let id = body.json["id"].as_str().expect("an event has an id");
+                Webhook::stripe(id, dialect.render(&body.json).to_string())
+            }
+        };
+        self.bodies.iter().map(webhook).collect()
     }
 
     /// The rows of the old database, as facts.
