@@ -12,4 +12,5 @@ pub mod ingest;
 pub mod metrics;
 pub mod schedule;
 pub mod store;
+pub mod stripe_api;
 pub mod telemetry;

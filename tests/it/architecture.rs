@@ -19,12 +19,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ingest", &["clock", "domain", "metrics", "store"]),
     ("clerk_api", &["clock", "config", "domain"]),
     ("ensure", &["clerk_api", "domain", "ingest", "store"]),
-    ("schedule", &["clock", "domain", "ingest", "metrics", "store"]),
+    ("stripe_api", &["clock", "config", "domain", "metrics"]),
+    ("reconcile", &["clock", "domain", "ingest", "metrics", "store", "stripe_api"]),
+    ("schedule", &["clock", "domain", "ingest", "metrics", "reconcile", "store"]),
     ("http", &["clock", "domain", "ingest", "metrics", "store"]),
 ];
 
 /// Crates that one module alone may name.
-const OWNED_CRATES: &[(&str, &str)] = &[("sqlx", "store"), ("actix_web", "http"), ("clap", "cli"), ("indicatif", "cli")];
+const OWNED_CRATES: &[(&str, &str)] = &[
+    ("sqlx", "store"),
+    ("actix_web", "http"),
+    ("clap", "cli"),
+    ("indicatif", "cli"),
+    ("stripe", "stripe_api"),
+    ("stripe_client_core", "stripe_api"),
+];
 
 /// What the pure core may not name.
 const IMPURE: &[&str] = &["tokio", "sqlx", "actix_web", "reqwest", "std::fs", "std::env", "std::net", "std::process", "Utc::now"];

@@ -23,6 +23,7 @@ mod schedule;
 mod schema;
 mod signatures;
 mod stories;
+mod stripe_api;
 mod support;
 mod usage;
 mod webhooks;

@@ -6,6 +6,7 @@ pub mod events;
 pub mod fake_clerk;
 pub mod server;
 pub mod service;
+pub mod stripe;
 pub mod wait;
 
 pub use wait::until;
