@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and which exit code answers. One file per command; this one only parses and hands over.
 
+mod backfill;
 mod config;
 mod database;
 mod deliver;
@@ -11,11 +12,14 @@ mod output;
 mod plans;
 mod profile_table;
 mod rebuild;
+mod reconcile;
 mod replay;
 mod reset_usage;
 mod schedule;
 mod send;
 mod serve;
+mod stripe;
+mod stripe_progress;
 mod users;
 
 use std::ffi::OsString;
@@ -85,6 +89,8 @@ enum Command {
     Plans(plans::PlansCommand),
     Replay(replay::ReplayCommand),
     Send(send::SendCommand),
+    Reconcile(reconcile::ReconcileCommand),
+    Backfill(backfill::BackfillCommand),
     Inspect(inspect::InspectCommand),
     Rebuild(rebuild::RebuildCommand),
     ResetUsage(reset_usage::ResetUsageCommand),
@@ -162,6 +168,8 @@ impl Command {
                 Command::Plans(command) => command.run(config).await,
                 Command::Replay(command) => command.run(config).await,
                 Command::Send(command) => command.run(config).await,
+                Command::Reconcile(command) => command.run(config).await,
+                Command::Backfill(command) => command.run(config).await,
                 Command::Inspect(command) => command.run(config).await,
                 Command::Rebuild(command) => command.run(config).await,
                 Command::ResetUsage(command) => command.run(config).await,

@@ -37,6 +37,7 @@ pub struct Config {
     pub clerk_webhook_secrets: Vec<Secret>,
     pub stripe_api_key: Option<Secret>,
     pub stripe_api_base: Option<String>,
+    pub stripe_requests_per_second: u32,
     pub clerk_secret_key: Option<Secret>,
     pub clerk_api_base: Option<String>,
     pub api_tokens: Vec<ApiToken>,

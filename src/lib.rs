@@ -10,6 +10,7 @@ pub mod ensure;
 pub mod http;
 pub mod ingest;
 pub mod metrics;
+pub mod reconcile;
 pub mod schedule;
 pub mod store;
 pub mod stripe_api;

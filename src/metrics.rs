@@ -24,14 +24,23 @@ const SCHEDULE_LAST_SUCCESS: &str = "billsync_schedule_last_success_timestamp_se
 const SCHEDULE_RUN_SECONDS: &str = "billsync_schedule_run_seconds";
 const SCHEDULE_ROWS: &str = "billsync_schedule_rows_total";
 const SCHEDULE_RUNS: &str = "billsync_schedule_runs_total";
+const DRIFT: &str = "billsync_drift_total";
+const REFETCH_QUEUE: &str = "billsync_refetch_queue_objects";
+const CURSOR_AGE: &str = "billsync_sync_cursor_age_seconds";
+const CURSOR_STALE: &str = "billsync_sync_cursor_stale";
 const METER_REQUESTS: &str = "billsync_meter_requests_total";
 
 const SECONDS_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 const BATCH_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
+/// How old the position of catching up may be: Stripe forgets events after 30 days, so somebody has to look before.
+pub const CURSOR_LIMIT: Duration = Duration::from_secs(20 * 86_400);
+
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 /// When the newest event of Stripe and of Clerk occurred, in microseconds since the epoch; the least value when none is known.
 static NEWEST_EVENT: [AtomicI64; 2] = [AtomicI64::new(i64::MIN), AtomicI64::new(i64::MIN)];
+/// Up to when all of Stripe's events are known, in microseconds since the epoch; the least value while nobody catches up.
+static CAUGHT_UP_TO: AtomicI64 = AtomicI64::new(i64::MIN);
 
 /// Starts counting; what was counted before is lost. Later calls do nothing.
 pub fn install() {
@@ -67,6 +76,10 @@ fn describe() {
     describe_gauge!(SCHEDULE_RUN_SECONDS, "Seconds that the last run of a scheduled task took, by task");
     describe_counter!(SCHEDULE_ROWS, "Rows that scheduled tasks changed, by task");
     describe_counter!(SCHEDULE_RUNS, "Runs of scheduled tasks, by task and outcome");
+    describe_counter!(DRIFT, "Objects that differed from Stripe's and were corrected, by object type");
+    describe_gauge!(REFETCH_QUEUE, "Objects that Stripe has to be asked about");
+    describe_gauge!(CURSOR_AGE, "Seconds since the time up to which all of the provider's events are known, by cursor");
+    describe_gauge!(CURSOR_STALE, "1 when that is more than 20 days: Stripe forgets events after 30; by cursor");
     describe_counter!(METER_REQUESTS, "Requests to consume and release, by meter and outcome");
 }
 
@@ -92,6 +105,12 @@ pub fn render(now: DateTime<Utc>) -> String {
             let age = Duration::from_micros(now.timestamp_micros().saturating_sub(newest).try_into().unwrap_or(0));
             gauge!(NEWEST_EVENT_AGE, "provider" => provider.as_str()).set(age.as_secs_f64());
         }
+    }
+    let caught_up_to = CAUGHT_UP_TO.load(Ordering::Relaxed);
+    if caught_up_to != i64::MIN {
+        let age = Duration::from_micros(now.timestamp_micros().saturating_sub(caught_up_to).try_into().unwrap_or(0));
+        gauge!(CURSOR_AGE, "cursor" => "stripe_events").set(age.as_secs_f64());
+        gauge!(CURSOR_STALE, "cursor" => "stripe_events").set(f64::from(u8::from(age > CURSOR_LIMIT)));
     }
     RECORDER.get().map(PrometheusHandle::render).unwrap_or_default()
 }
@@ -163,6 +182,21 @@ pub fn record_scheduled_run(task: &'static str, took: Duration, rows: u64, succe
         // Seconds since the epoch fit exactly.
         gauge!(SCHEDULE_LAST_SUCCESS, "task" => task).set(Duration::from_secs(at.timestamp().unsigned_abs()).as_secs_f64());
     }
+}
+
+/// An object differed from what Stripe says. `object_type` is one that the projection reads.
+pub fn count_drift(object_type: &str) {
+    counter!(DRIFT, "object_type" => object_type.to_owned()).increment(1);
+}
+
+/// How many objects Stripe has to be asked about.
+pub fn record_refetch_queue(objects: u64) {
+    gauge!(REFETCH_QUEUE).set(u32::try_from(objects).unwrap_or(u32::MAX));
+}
+
+/// Up to when all of Stripe's events are known.
+pub fn note_caught_up_to(at: DateTime<Utc>) {
+    CAUGHT_UP_TO.store(at.timestamp_micros(), Ordering::Relaxed);
 }
 
 /// A meter was asked; `outcome` is one of a fixed few.

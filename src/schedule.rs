@@ -4,6 +4,7 @@
 pub mod clock_sweep;
 pub mod retention;
 mod runner;
+pub mod stripe_sync;
 pub mod usage_reset;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use thiserror::Error;
 use crate::clock::Clock;
 use crate::domain::rules::Rules;
 use crate::ingest::transaction::BatchError;
+use crate::reconcile::{ReconcileError, Reconciler};
 use crate::store::{Store, StoreError};
 
 pub use self::runner::{RunReport, Schedule, Status, run_due, run_now, statuses};
@@ -81,6 +83,8 @@ pub enum TaskError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Batch(#[from] BatchError),
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
     #[error("the task panicked")]
     Panicked,
 }
@@ -125,7 +129,9 @@ impl fmt::Debug for Task {
     }
 }
 
-/// Everything that is done at intervals. `ledger_retention_days` is the setting: 0 keeps payloads for ever.
-pub fn tasks(ledger_retention_days: u32) -> Vec<Task> {
-    vec![clock_sweep::task(), usage_reset::task(), retention::task(ledger_retention_days)]
+/// Everything that is done at intervals. `ledger_retention_days` is the setting: 0 keeps payloads for ever. Without a key of
+/// Stripe's there is nobody to read its API.
+pub fn tasks(ledger_retention_days: u32, reconciler: Option<&Reconciler>) -> Vec<Task> {
+    let own = [clock_sweep::task(), usage_reset::task(), retention::task(ledger_retention_days)];
+    own.into_iter().chain(reconciler.map(stripe_sync::tasks).unwrap_or_default()).collect()
 }

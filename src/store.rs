@@ -22,9 +22,11 @@ mod profile_update;
 mod profiles;
 mod raw_json;
 mod rebuild;
+mod reconcile;
 mod refetch_queue;
 mod retention;
 mod schedule;
+mod sync_cursors;
 mod usage;
 mod users;
 mod users_sql;
@@ -45,6 +47,8 @@ pub use profile_update::{Change, ProfileUpdate, Updated, ensure_rows, write as w
 pub use profiles::{UserFilter, UserProfile};
 pub use raw_json::RawJson;
 pub use rebuild::{DerivedColumns, ObjectCursor, load_owner_histories};
+pub use reconcile::{CustomerOwner, Customers, HeldObject};
+pub use refetch_queue::QueuedRefetch;
 pub use schedule::LastRun;
 pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 
@@ -59,10 +63,12 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         people::ALL,
         users_sql::ALL,
         plans::ALL,
+        reconcile::ALL,
         refetch_queue::ALL,
         retention::ALL,
         consume::ALL,
         schedule::ALL,
+        sync_cursors::ALL,
         usage::ALL,
         inspect::ALL,
         events::ALL,

@@ -8,9 +8,12 @@ use clap::{Args, Subcommand};
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
 use crate::cli::output::{print, print_json, table, time};
+use crate::cli::stripe;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ingest::committer::Committer;
 use crate::schedule::{RunReport, Status, Task, Work, run_now, statuses, tasks};
+use crate::store::Store;
 
 /// Scheduled work: what is done at intervals, when it ran last, and running it now
 #[derive(Debug, Args)]
@@ -43,18 +46,21 @@ enum Action {
 impl ScheduleCommand {
     /// Does what is asked.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
-        let tasks = tasks(config.ledger_retention_days);
-        let task = match &self.action {
-            Action::List { .. } => None,
-            Action::Run { name, .. } => Some(find(&tasks, name)?),
-        };
         let database = Database::open(config, Schema::Expect).await?;
-        let work = Work::new(database.store.clone(), Arc::new(config.rules.clone()), Clock::System);
-        let done = match (&self.action, task) {
-            (Action::Run { json, .. }, Some(task)) => run(task, &work, *json).await,
-            (Action::List { json } | Action::Run { json, .. }, _) => list(&tasks, &work, *json).await,
-        };
+        let committer = stripe::start_committer(config, &database.store);
+        let done = self.act(config, &database.store, &committer).await;
+        committer.close().await;
         database.close_after(done).await
+    }
+
+    async fn act(&self, config: &Config, store: &Store, committer: &Committer) -> anyhow::Result<Exit> {
+        let reconciler = stripe::reconciler(config, store, committer)?;
+        let tasks = tasks(config.ledger_retention_days, reconciler.as_ref());
+        let work = Work::new(store.clone(), Arc::new(config.rules.clone()), Clock::System);
+        match &self.action {
+            Action::List { json } => list(&tasks, &work, *json).await,
+            Action::Run { name, json } => run(find(&tasks, name)?, &work, *json).await,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
+use crate::cli::stripe;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::domain::signature::standard_webhooks::ClerkSecret;
@@ -88,7 +89,9 @@ pub fn start(config: &Config, listen: &str, store: &Store) -> anyhow::Result<App
     let work = Work::new(store.clone(), Arc::clone(&rules), Clock::System);
     tokio::spawn(remember_newest_events(store.clone()));
     let mut application = Application::start(store.clone(), rules, Clock::System, committer_options, server_options)?;
-    application.end_with(Schedule::start(schedule::tasks(config.ledger_retention_days), &work).stop());
+    let reconciler = stripe::reconciler(config, store, application.committer())?;
+    let tasks = schedule::tasks(config.ledger_retention_days, reconciler.as_ref());
+    application.end_with(Schedule::start(tasks, &work).stop());
     Ok(application)
 }
 
@@ -124,6 +127,9 @@ async fn warn_of_gaps(config: &Config, store: &Store) -> anyhow::Result<()> {
             tracing::warn!("{setting} is not set: {route} answers 404");
         }
     }
+    if config.stripe_api_key.is_none() {
+        tracing::warn!("STRIPE_API_KEY is not set: a webhook that is lost stays lost");
+    }
     let plans = store.list_plans().await?;
     if plans.is_empty() {
         tracing::warn!("the plan catalog is empty, so no price means a plan: run `billsync plans apply FILE`");
@@ -138,6 +144,6 @@ async fn warn_of_gaps(config: &Config, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn without_effect(config: &Config) -> [(&'static str, bool); 2] {
-    [("STRIPE_API_BASE", config.stripe_api_base.is_some()), ("OTEL_EXPORTER_OTLP_ENDPOINT", config.otlp_endpoint.is_some())]
+fn without_effect(config: &Config) -> [(&'static str, bool); 1] {
+    [("OTEL_EXPORTER_OTLP_ENDPOINT", config.otlp_endpoint.is_some())]
 }

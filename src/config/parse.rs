@@ -36,6 +36,7 @@ pub fn parse(layers: Layers) -> Result<Config, ConfigError> {
         clerk_webhook_secrets: reader.list("CLERK_WEBHOOK_SECRETS", clerk_webhook_secret),
         stripe_api_key,
         stripe_api_base: reader.one("STRIPE_API_BASE", http_url),
+        stripe_requests_per_second: reader.number("BILLSYNC_STRIPE_REQUESTS_PER_SECOND", 20, 1..=100),
         clerk_secret_key: reader.one("CLERK_SECRET_KEY", secret),
         clerk_api_base: reader.one("CLERK_API_BASE", http_url),
         api_tokens: reader.list("BILLSYNC_API_TOKENS", api_token),

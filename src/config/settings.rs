@@ -55,6 +55,7 @@ pub const SETTINGS: &[Setting] = &[
     webhook_secrets("CLERK_WEBHOOK_SECRETS", "CLERK_WEBHOOK_SECRET", "signing secrets of the Clerk endpoint, comma-separated"),
     secret("STRIPE_API_KEY", "none", "Stripe's API; its mode is the default of BILLSYNC_LIVEMODE"),
     plain("STRIPE_API_BASE", "https://api.stripe.com", "where Stripe's API is"),
+    plain("BILLSYNC_STRIPE_REQUESTS_PER_SECOND", "20", "how often Stripe's API is asked at most"),
     secret("CLERK_SECRET_KEY", "none", "Clerk's API"),
     plain("CLERK_API_BASE", "https://api.clerk.com", "where Clerk's API is"),
     Setting {

@@ -28,7 +28,7 @@ use crate::domain::signature::VerifiedBody;
 
 pub use metadata::clerk_user_id;
 pub(in crate::domain) use object::type_rank;
-pub use read::{ApiRead, decode_object};
+pub use read::{ApiRead, decode_object, decode_object_of};
 
 /// The body is signed, but it is not JSON or not an event: answered with 400, kept nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

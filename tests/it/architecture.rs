@@ -26,14 +26,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that one module alone may name.
-const OWNED_CRATES: &[(&str, &str)] = &[
-    ("sqlx", "store"),
-    ("actix_web", "http"),
-    ("clap", "cli"),
-    ("indicatif", "cli"),
-    ("stripe", "stripe_api"),
-    ("stripe_client_core", "stripe_api"),
-];
+const OWNED_CRATES: &[(&str, &str)] =
+    &[("sqlx", "store"), ("actix_web", "http"), ("clap", "cli"), ("indicatif", "cli"), ("stripe_client_core", "stripe_api")];
 
 /// What the pure core may not name.
 const IMPURE: &[&str] = &["tokio", "sqlx", "actix_web", "reqwest", "std::fs", "std::env", "std::net", "std::process", "Utc::now"];

@@ -126,7 +126,7 @@ impl World {
 }
 
 /// The columns that are expected, in the spelling of the fixtures.
-fn columns_of(profile: &Profile, expected: &Value) -> Value {
+pub fn columns_of(profile: &Profile, expected: &Value) -> Value {
     let profile = json!(profile);
     let tables = expected.as_object().unwrap().iter().map(|(table, columns)| {
         let row = &profile[table];

@@ -19,6 +19,7 @@ mod journeys_over_http;
 mod kill;
 mod readme;
 mod rebuild;
+mod reconcile;
 mod schedule;
 mod schema;
 mod signatures;

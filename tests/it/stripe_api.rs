@@ -43,7 +43,7 @@ async fn objects_that_appear_between_pages_hide_none() {
     fake.on_request(move |_asked, objects| {
         for _ in 0..7 {
             next += 1;
-            objects.by_id.insert(format!("cus_{next:04}"), customer(next));
+            objects.put(customer(next));
         }
     });
     let all = fake.api(clock).fetch_all(Resource::Customers, &Filter::default()).await.unwrap();

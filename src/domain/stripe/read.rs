@@ -25,6 +25,12 @@ pub struct ApiRead {
 
 /// Decodes an object of the API. Its event id is a function of what was read, so that reading the same twice is a duplicate.
 pub fn decode_object(text: &str, read: &ApiRead, rules: &Rules) -> Result<Event, MalformedEvent> {
+    decode_object_of(text, read, None, rules)
+}
+
+/// As [`decode_object`], for an object that a customer names: it is that customer's if it does not say whose it is. A detached
+/// payment method does not.
+pub fn decode_object_of(text: &str, read: &ApiRead, customer_id: Option<&str>, rules: &Rules) -> Result<Event, MalformedEvent> {
     let document = Document::parse(text)?;
     let root = document.root();
     if document.depth() > MAX_DEPTH {
@@ -50,7 +56,11 @@ pub fn decode_object(text: &str, read: &ApiRead, rules: &Rules) -> Result<Event,
     let redacted = document.rewrite_value(root, &edits);
     let hash = Sha256::digest(canonical(&redacted)?);
     envelope.id = format!("read:{object_id}:{}:{}", as_of.timestamp_millis(), hex::encode(hash));
-    let names = object::names(&object, None, rules);
+    let mut names = object::names(&object, None, rules);
+    if let Some(customer_id) = customer_id.filter(|_| names.owner_id.is_none()) {
+        names.owner_id = Some(customer_id.to_owned());
+        names.customer_ids.push(customer_id.to_owned());
+    }
     let content = if rules.livemode.accepts(envelope.livemode) {
         object::content(&Reading {
             document: &document,

@@ -4,6 +4,7 @@
 mod answers;
 mod connection;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -54,12 +55,47 @@ pub struct Asked {
 
 type Hook = Box<dyn FnMut(&Asked, &mut Objects) + Send>;
 
-/// What Stripe has, by id.
+/// What Stripe has.
 #[derive(Default)]
 pub struct Objects {
-    pub by_id: BTreeMap<String, Value>,
+    by_id: BTreeMap<String, Value>,
+    /// In the order of lists: newest first.
+    by_type: BTreeMap<String, BTreeSet<Place>>,
+    payment_methods: BTreeMap<String, BTreeSet<Place>>,
     /// Customers that were deleted: known by id alone.
-    pub deleted: BTreeSet<String>,
+    deleted: BTreeSet<String>,
+    /// What lists leave out, although it is there.
+    unlisted: BTreeSet<String>,
+}
+
+/// Where an object stands in a list.
+type Place = (Reverse<i64>, Reverse<String>);
+
+impl Objects {
+    /// Puts an object in, in place of that of the same id.
+    pub fn put(&mut self, object: Value) {
+        let id = object["id"].as_str().unwrap().to_owned();
+        self.remove(&id);
+        let place = place_of(&object);
+        if let Some(customer) = answers::is_payment_method(&object).then(|| answers::reference(&object["customer"])).flatten() {
+            self.payment_methods.entry(customer.to_owned()).or_default().insert(place.clone());
+        }
+        self.by_type.entry(object["object"].as_str().unwrap().to_owned()).or_default().insert(place);
+        self.by_id.insert(id, object);
+    }
+
+    fn remove(&mut self, id: &str) {
+        let Some(object) = self.by_id.remove(id) else { return };
+        let place = place_of(&object);
+        let lists = self.by_type.values_mut().chain(self.payment_methods.values_mut());
+        for list in lists {
+            list.remove(&place);
+        }
+    }
+}
+
+fn place_of(object: &Value) -> Place {
+    (Reverse(object["created"].as_i64().unwrap_or_default()), Reverse(object["id"].as_str().unwrap().to_owned()))
 }
 
 struct State {
@@ -69,6 +105,7 @@ struct State {
     faults: VecDeque<Fault>,
     /// Faults of every request to a path.
     standing_faults: BTreeMap<String, Fault>,
+    failing_from: Option<(usize, Fault)>,
     /// Called after every request, before its answer is made.
     hook: Option<Hook>,
     connections: usize,
@@ -85,6 +122,7 @@ impl FakeStripe {
             asked: Vec::new(),
             faults: VecDeque::new(),
             standing_faults: BTreeMap::new(),
+            failing_from: None,
             hook: None,
             connections: 0,
         }));
@@ -120,10 +158,7 @@ impl FakeStripe {
     /// Puts objects in, in place of those of the same id.
     pub fn put(&self, objects: impl IntoIterator<Item = Value>) {
         let mut state = self.lock();
-        for object in objects {
-            let id = object["id"].as_str().unwrap().to_owned();
-            state.objects.by_id.insert(id, object);
-        }
+        objects.into_iter().for_each(|object| state.objects.put(object));
     }
 
     /// Puts in what Stripe would have at the end of a story: the newest snapshot of every object.
@@ -142,15 +177,15 @@ impl FakeStripe {
     /// Deletes an object; of a customer a stub stays.
     pub fn delete(&self, id: &str) {
         let mut state = self.lock();
-        state.objects.by_id.remove(id);
+        state.objects.remove(id);
         if id.starts_with("cus_") {
             state.objects.deleted.insert(id.to_owned());
         }
     }
 
-    /// Changes an object.
-    pub fn change(&self, id: &str, change: impl FnOnce(&mut Value)) {
-        change(self.lock().objects.by_id.get_mut(id).unwrap());
+    /// Leaves an object out of every list; by id it is still there.
+    pub fn leave_unlisted(&self, id: &str) {
+        self.lock().objects.unlisted.insert(id.to_owned());
     }
 
     /// Has the next requests fail, one each.
@@ -163,11 +198,17 @@ impl FakeStripe {
         self.lock().standing_faults.insert(path.to_owned(), fault);
     }
 
-    /// Ends what [`FakeStripe::fail_always`] began.
+    /// Has every request fail, from that one on: the first is 1.
+    pub fn fail_from(&self, number: usize, fault: Fault) {
+        self.lock().failing_from = Some((number, fault));
+    }
+
+    /// Ends what [`FakeStripe::fail_always`] and [`FakeStripe::fail_from`] began.
     pub fn recover(&self) {
         let mut state = self.lock();
         state.standing_faults.clear();
         state.faults.clear();
+        state.failing_from = None;
     }
 
     /// Has something happen whenever a request has come, before it is answered.

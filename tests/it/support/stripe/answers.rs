@@ -1,8 +1,12 @@
 //! What Stripe answers to a request: see "Pagination" and "Errors" in its API reference.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
 use serde_json::{Value, json};
 
-use super::{Asked, Objects};
+use super::{Asked, Objects, Place, place_of};
 
 pub(super) struct Reply {
     pub status: u16,
@@ -46,12 +50,11 @@ pub(super) fn answer(objects: &Objects, asked: &Asked) -> Reply {
         if !objects.by_id.contains_key(customer) {
             return Reply::error(404, "resource_missing");
         }
-        let is_theirs = |object: &Value| is_payment_method(object) && reference(&object["customer"]) == Some(customer);
-        return list(objects, asked, is_theirs);
+        return list(objects, asked, objects.payment_methods.get(customer));
     }
     let of_path = |(path, _): &&(&str, &str)| *path == asked.path;
     if let Some((_, object_type)) = COLLECTIONS.iter().find(of_path) {
-        return list(objects, asked, |object| object["object"] == *object_type && passes(object, asked));
+        return list(objects, asked, objects.by_type.get(*object_type));
     }
     let Some((collection, id)) = asked.path.rsplit_once('/') else { return Reply::error(404, "resource_missing") };
     let expected = COLLECTIONS.iter().find(|(path, _)| *path == collection).map(|(_, object_type)| *object_type);
@@ -67,7 +70,7 @@ pub(super) fn answer(objects: &Objects, asked: &Asked) -> Reply {
 }
 
 /// The legacy card is a payment method to those who ask for one.
-fn is_payment_method(object: &Value) -> bool {
+pub(super) fn is_payment_method(object: &Value) -> bool {
     object["object"] == "payment_method" || object["object"] == "card"
 }
 
@@ -89,23 +92,22 @@ fn passes(object: &Value, asked: &Asked) -> bool {
 }
 
 /// An id, or the id of an expanded object.
-fn reference(value: &Value) -> Option<&str> {
+pub(super) fn reference(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["id"].as_str())
 }
 
 /// Newest first, a page at a time.
-fn list(objects: &Objects, asked: &Asked, belongs: impl Fn(&Value) -> bool) -> Reply {
-    let mut all: Vec<(&String, &Value)> = objects.by_id.iter().filter(|(_, object)| belongs(object)).collect();
-    all.sort_by_key(|(id, object)| (std::cmp::Reverse(object["created"].as_i64()), std::cmp::Reverse(*id)));
+fn list(objects: &Objects, asked: &Asked, places: Option<&BTreeSet<Place>>) -> Reply {
     let limit: usize = asked.query.get("limit").map_or(10, |limit| limit.parse().unwrap());
-    let start = match asked.query.get("starting_after") {
-        None => 0,
-        Some(after) => match all.iter().position(|(id, _)| *id == after) {
-            Some(index) => index + 1,
-            None => return Reply::error(400, "resource_missing"),
-        },
+    let start = match asked.query.get("starting_after").map(|after| objects.by_id.get(after)) {
+        None => Bound::Unbounded,
+        Some(Some(after)) => Bound::Excluded(place_of(after)),
+        Some(None) => return Reply::error(400, "resource_missing"),
     };
-    let page: Vec<&Value> = all.iter().skip(start).take(limit).map(|(_, object)| *object).collect();
-    let has_more = start + page.len() < all.len();
+    let behind = places.into_iter().flat_map(|places| places.range((start.clone(), Bound::Unbounded)));
+    let listed = behind.map(|(_, Reverse(id))| id).filter(|id| !objects.unlisted.contains(*id)).map(|id| &objects.by_id[id]);
+    let mut page: Vec<&Value> = listed.filter(|object| passes(object, asked)).take(limit + 1).collect();
+    let has_more = page.len() > limit;
+    page.truncate(limit);
     Reply::of(&json!({"object": "list", "url": asked.path, "has_more": has_more, "data": page}))
 }

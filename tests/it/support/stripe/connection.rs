@@ -34,7 +34,10 @@ async fn serve(mut stream: TcpStream, number: usize, state: Arc<Mutex<State>>) {
             if let Some(hook) = &mut state.hook {
                 hook(&asked, &mut state.objects);
             }
-            let fault = state.faults.pop_front().or_else(|| state.standing_faults.get(&asked.path).cloned());
+            let number = state.asked.len() + 1;
+            let from_here_on = state.failing_from.as_ref().filter(|(first, _)| number >= *first).map(|(_, fault)| fault.clone());
+            let standing = state.standing_faults.get(&asked.path).cloned();
+            let fault = state.faults.pop_front().or(standing).or(from_here_on);
             let reply = if is_authorised { answer(&state.objects, &asked) } else { Reply::error(401, "api_key_expired") };
             let date = state.clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
             state.asked.push(asked);

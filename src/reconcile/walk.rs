@@ -1,0 +1,320 @@
+//! Reading everything that Stripe has, stage by stage and page by page, with a position that a restart goes on from.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::reconcile::absorb::Scope;
+use crate::reconcile::customer::id_of;
+use crate::reconcile::{Mode, ReconcileError, Reconciler, Report};
+use crate::store::Customers;
+use crate::stripe_api::{ApiError, Filter, Page, Resource};
+
+/// Customers whose payment methods are listed at a time.
+const CUSTOMERS_AT_A_TIME: i64 = 50;
+/// Customers whose objects are looked up at a time on our side.
+const CUSTOMERS_OF_A_LOOKUP: i64 = 1000;
+
+/// A part of a reading, in the order in which they are read: who a customer is comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Products,
+    Prices,
+    Customers,
+    Subscriptions,
+    SubscriptionSchedules,
+    PaymentMethods,
+    Invoices,
+    /// Those of any age that can still change.
+    OpenInvoices,
+    CheckoutSessions,
+    PaymentIntents,
+    /// Tells also of customers that were deleted, for as long as Stripe remembers.
+    Events,
+}
+
+impl Stage {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Products => "products",
+            Stage::Prices => "prices",
+            Stage::Customers => "customers",
+            Stage::Subscriptions => "subscriptions",
+            Stage::SubscriptionSchedules => "subscription-schedules",
+            Stage::PaymentMethods => "payment-methods",
+            Stage::Invoices => "invoices",
+            Stage::OpenInvoices => "open-invoices",
+            Stage::CheckoutSessions => "checkout-sessions",
+            Stage::PaymentIntents => "payment-intents",
+            Stage::Events => "events",
+        }
+    }
+
+    fn resource(self) -> Resource {
+        match self {
+            Stage::Products => Resource::Products,
+            Stage::Prices => Resource::Prices,
+            Stage::Customers => Resource::Customers,
+            Stage::Subscriptions => Resource::Subscriptions,
+            Stage::SubscriptionSchedules => Resource::SubscriptionSchedules,
+            Stage::PaymentMethods => Resource::PaymentMethods,
+            Stage::Invoices | Stage::OpenInvoices => Resource::Invoices,
+            Stage::CheckoutSessions => Resource::CheckoutSessions,
+            Stage::PaymentIntents => Resource::PaymentIntents,
+            Stage::Events => Resource::Events,
+        }
+    }
+
+    /// Whether the rest can be read without it, for a key that may not read it.
+    fn is_optional(self) -> bool {
+        !matches!(self, Stage::Customers | Stage::Subscriptions)
+    }
+}
+
+/// How a reading is done.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    pub stages: Vec<Stage>,
+    pub mode: Mode,
+    pub scope: Scope,
+    pub customers: Customers,
+    /// Only what was created since.
+    pub since: Option<DateTime<Utc>>,
+    /// Of what comes in large numbers and soon stops changing, only what was created since.
+    pub recent_since: Option<DateTime<Utc>>,
+    /// Under which name the position is kept.
+    pub cursor: Option<&'static str>,
+    /// How long the payment methods of all customers are to take.
+    pub spread_over: Option<Duration>,
+}
+
+/// How far a reading has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Position {
+    pub stages: Vec<Stage>,
+    pub since: Option<DateTime<Utc>>,
+    pub started_at: DateTime<Utc>,
+    pub stage: Stage,
+    /// The last object of the stage that is done.
+    pub after: Option<String>,
+    pub objects: u64,
+}
+
+/// What a person is told while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub stage: Stage,
+    /// Of all stages.
+    pub objects: u64,
+    /// Pages or customers of this stage that are read.
+    pub done: u64,
+    /// Those that are left, where that is known.
+    pub left: Option<u64>,
+    /// How long this stage has taken.
+    pub stage_took: Duration,
+}
+
+/// Told after every page.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// A walk under way.
+struct Walking<'a> {
+    walk: &'a Walk,
+    position: Position,
+    report: &'a mut Report,
+    on_progress: OnProgress<'a>,
+    stage_began: Instant,
+    /// Pages or customers of the stage that are read.
+    done: u64,
+}
+
+impl Walking<'_> {
+    fn begin(&mut self, stage: Stage) {
+        if stage != self.position.stage {
+            (self.position.stage, self.position.after) = (stage, None);
+        }
+        (self.stage_began, self.done) = (Instant::now(), 0);
+    }
+
+    fn tell(&mut self, done: u64, left: Option<u64>) {
+        self.done += done;
+        (self.on_progress)(Progress {
+            stage: self.position.stage,
+            objects: self.position.objects,
+            done: self.done,
+            left,
+            stage_took: self.stage_began.elapsed(),
+        });
+    }
+}
+
+impl Reconciler {
+    /// Reads the stages from the stored position on, if it is one of the same reading that began after `not_before`.
+    pub(super) async fn walk(
+        &self,
+        walk: &Walk,
+        not_before: DateTime<Utc>,
+        report: &mut Report,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), ReconcileError> {
+        let Some(&first) = walk.stages.first() else { return Ok(()) };
+        let stored: Option<Position> = match walk.cursor {
+            Some(name) if walk.mode == Mode::Apply => self.store.find_cursor(name).await?,
+            _ => None,
+        };
+        let fits = |position: &Position| {
+            position.stages == walk.stages && position.since == walk.since && position.started_at >= not_before
+        };
+        let begin = || Position {
+            stages: walk.stages.clone(),
+            since: walk.since,
+            started_at: self.clock.now(),
+            stage: first,
+            after: None,
+            objects: 0,
+        };
+        let position = stored.filter(fits).unwrap_or_else(begin);
+        let mut walking = Walking { walk, position, report, on_progress, stage_began: Instant::now(), done: 0 };
+        let from = walking.position.stage;
+        for &stage in walk.stages.iter().skip_while(|stage| **stage != from) {
+            walking.begin(stage);
+            match self.walk_stage(&mut walking, stage).await {
+                Err(ReconcileError::Api(error @ ApiError::MissingScope { .. })) if stage.is_optional() => {
+                    walking.report.problem(error.to_string());
+                }
+                walked => walked?,
+            }
+        }
+        match walk.cursor {
+            Some(name) if walk.mode == Mode::Apply => Ok(self.store.delete_cursor(name).await?),
+            _ => Ok(()),
+        }
+    }
+
+    async fn walk_stage(&self, walking: &mut Walking<'_>, stage: Stage) -> Result<(), ReconcileError> {
+        match stage {
+            Stage::PaymentMethods => self.walk_payment_methods(walking).await,
+            Stage::Customers | Stage::Subscriptions if walking.walk.since.is_none() => {
+                // What a list lacks shows at its end alone, so the stage is read in one go.
+                walking.position.after = None;
+                let listed = self.walk_pages(walking, stage).await?;
+                self.fetch_unlisted(walking, stage, &listed).await
+            }
+            _ => self.walk_pages(walking, stage).await.map(drop),
+        }
+    }
+
+    /// Reads a list; returns the ids that it had. The next page is on its way while one is written.
+    async fn walk_pages(&self, walking: &mut Walking<'_>, stage: Stage) -> Result<BTreeSet<String>, ReconcileError> {
+        let filter = filter_of(stage, walking.walk);
+        let mut listed = BTreeSet::new();
+        let after = walking.position.after.clone();
+        let mut page = match self.api.fetch_page(stage.resource(), &filter, after.as_deref()).await {
+            // The object that the position names has gone meanwhile.
+            Err(ApiError::Refused { status: 400, .. }) if after.is_some() => {
+                self.api.fetch_page(stage.resource(), &filter, None).await?
+            }
+            page => page?,
+        };
+        loop {
+            listed.extend(page.objects.iter().filter_map(id_of));
+            let Page { objects, next } = page;
+            let following = async {
+                match &next {
+                    Some(after) => Ok(Some(self.api.fetch_page(stage.resource(), &filter, Some(after)).await?)),
+                    None => Ok(None),
+                }
+            };
+            walking.position.objects += objects.len() as u64;
+            let written = async {
+                if stage == Stage::Events {
+                    self.take_events(objects, walking.walk.mode, walking.report).await
+                } else {
+                    self.absorb(objects, walking.walk.mode, walking.walk.scope, walking.report).await
+                }
+            };
+            let (following, ()) = futures_util::future::try_join(following, written).await?;
+            walking.position.after = next;
+            walking.tell(1, None);
+            let Some(following) = following else { return Ok(listed) };
+            self.keep_position(walking).await?;
+            page = following;
+        }
+    }
+
+    async fn walk_payment_methods(&self, walking: &mut Walking<'_>) -> Result<(), ReconcileError> {
+        let (which, mode) = (walking.walk.customers, walking.walk.mode);
+        let mut left = self.store.count_customers(which).await?;
+        let chunks = u32::try_from(left.div_ceil(CUSTOMERS_AT_A_TIME.unsigned_abs())).unwrap_or(u32::MAX);
+        let pause = walking.walk.spread_over.filter(|_| chunks > 1).map(|whole| whole / chunks);
+        loop {
+            let after = walking.position.after.clone().unwrap_or_default();
+            let customers = self.store.list_customers(which, &after, CUSTOMERS_AT_A_TIME).await?;
+            let Some(last) = customers.last() else { return Ok(()) };
+            let began = Instant::now();
+            let lists = customers
+                .iter()
+                .filter(|id| is_customer(id))
+                .map(|customer| self.list_of_customer(Resource::PaymentMethods, customer));
+            let reads: Vec<_> = futures_util::future::try_join_all(lists).await?.into_iter().flatten().collect();
+            walking.position.objects += reads.len() as u64;
+            let scope = walking.walk.scope;
+            self.absorb_list(Resource::PaymentMethods, &customers, reads, mode, scope, walking.report).await?;
+            walking.position.after = Some(last.clone());
+            self.keep_position(walking).await?;
+            left = left.saturating_sub(customers.len() as u64);
+            walking.tell(customers.len() as u64, Some(left));
+            if let Some(pause) = pause {
+                tokio::time::sleep_until(began + pause).await;
+            }
+        }
+    }
+
+    /// Asks one by one for what we hold as current and the list did not have: deleted customers, ended subscriptions.
+    async fn fetch_unlisted(
+        &self,
+        walking: &mut Walking<'_>,
+        stage: Stage,
+        listed: &BTreeSet<String>,
+    ) -> Result<(), ReconcileError> {
+        let mut after = String::new();
+        loop {
+            let customers = self.store.list_customers(walking.walk.customers, &after, CUSTOMERS_OF_A_LOOKUP).await?;
+            let Some(last) = customers.last() else { return Ok(()) };
+            after.clone_from(last);
+            let missing = match stage {
+                Stage::Customers => customers.into_iter().filter(|id| is_customer(id) && !listed.contains(id)).collect(),
+                _ => self.find_unlisted(stage.resource(), &customers, listed).await?,
+            };
+            let reads = self.fetch_each(stage.resource(), &missing, walking.report).await?;
+            self.absorb(reads, walking.walk.mode, walking.walk.scope, walking.report).await?;
+        }
+    }
+
+    async fn keep_position(&self, walking: &Walking<'_>) -> Result<(), ReconcileError> {
+        match walking.walk.cursor {
+            Some(name) if walking.walk.mode == Mode::Apply => Ok(self.store.save_cursor(name, &walking.position).await?),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Accounts stand in for customers in `customer_account`, and are not found among them.
+fn is_customer(id: &str) -> bool {
+    !id.starts_with("acct_")
+}
+
+fn filter_of(stage: Stage, walk: &Walk) -> Filter {
+    let is_short_lived = matches!(stage, Stage::Invoices | Stage::CheckoutSessions | Stage::PaymentIntents);
+    let since = walk.since.max(walk.recent_since.filter(|_| is_short_lived));
+    Filter {
+        created_since: since.map(|since| since.timestamp()),
+        status: (stage == Stage::OpenInvoices).then_some("open"),
+        ..Filter::default()
+    }
+}
