@@ -4,7 +4,7 @@ use std::process::{Output, Stdio};
 
 use billsync::clock::Clock;
 use billsync::reconcile::Mode;
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use super::{World, card, customer};
@@ -34,12 +34,13 @@ fn text(output: &Output) -> String {
 #[tokio::test]
 async fn drift_ends_with_3_and_is_told_field_by_field() {
     let world = World::with_linked_customer().await;
-    world.clock.set(Utc::now());
+    world.clock.set(Clock::System.now());
     let began = now() - TimeDelta::minutes(50);
     world.deliver(&stripe_event("evt_1", "customer.subscription.created", began, subscription(1, began))).await;
     let mut theirs = subscription(1, began);
     theirs["status"] = "past_due".into();
-    let missed = stripe_event("evt_2", "customer.subscription.updated", Utc::now() - TimeDelta::hours(1), theirs.clone());
+    let missed =
+        stripe_event("evt_2", "customer.subscription.updated", Clock::System.now() - TimeDelta::hours(1), theirs.clone());
     world.fake.put([theirs, serde_json::from_slice(&missed.body).unwrap()]);
     for arguments in [&["reconcile", "--user", "user_1", "--dry-run", "--json"][..], &["reconcile", "--all", "--json"]] {
         let output = run(&world, arguments).await;
@@ -103,7 +104,7 @@ async fn serve_mends_by_itself_and_tells_how_far_it_is() {
     let fake = crate::support::stripe::FakeStripe::start(Clock::System).await;
     let mut named = customer(1);
     named["invoice_settings"] = json!({"default_payment_method": "pm_9"});
-    let at = Utc::now() - TimeDelta::minutes(2);
+    let at = Clock::System.now() - TimeDelta::minutes(2);
     let missed = stripe_event("evt_missed", "customer.subscription.created", at, subscription(1, at));
     fake.put([named, card("pm_9", 1, "1881"), subscription(1, at), serde_json::from_slice(&missed.body).unwrap()]);
     let base = fake.base();
