@@ -31,12 +31,12 @@ mod usage;
 mod users;
 mod users_sql;
 
-pub use apply::{probe_writes, record_changes};
+pub use apply::{probe_writes, write_batch};
 pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use error::{ErrorKind, StoreError};
 pub use events::{LedgerEvent, LedgerFilter};
 pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
-pub use ledger::{KnownEvent, LedgerEntry, record_events};
+pub use ledger::{KnownEvent, LedgerEntry};
 pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
@@ -55,10 +55,11 @@ pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 /// Every statement by name: what the test of the schema prepares.
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     [
+        &apply::all(),
         pool::ALL,
         migrations::ALL,
         ledger::ALL,
-        facts::ALL,
+        load::sql::ALL,
         owners::ALL,
         people::ALL,
         users_sql::ALL,

@@ -21,7 +21,7 @@ use crate::domain::rules::Rules;
 use crate::metrics;
 use crate::store::{
     Concerned, ErrorKind, First, LedgerEntry, Missing, Store, StoreError, Tx, Updated, load_first, load_second, probe_writes,
-    record_changes, record_events,
+    write_batch,
 };
 
 pub use operator::{OperatorChange, OperatorLinked, OperatorWord, link_by_operator};
@@ -229,12 +229,12 @@ async fn attempt(
     if updated.as_ref().is_some_and(|updated| *updated != Updated::Done) {
         return Ok(Attempt::Done(Done { updated, ..Done::default() }));
     }
-    let clerk_ids = first.clerk_ids.clone();
+    let (clerk_ids, catalog_version) = (first.clerk_ids.clone(), first.catalog_version.clone());
     let second = load_second(tx, concerned, first).await?;
     if !second.missing.is_nothing() {
         return Ok(Attempt::Widen(second.missing));
     }
-    let catalog = store.load_catalog(tx).await?;
+    let catalog = store.load_catalog(tx, catalog_version).await?;
     let context = Context { catalog: &catalog, rules, now };
     let mut accounts = Accounts::new(second.loaded);
     let done = match work {
@@ -249,13 +249,9 @@ async fn attempt(
     if work.is_dry_run() {
         return Ok(Attempt::Done(Done { rebuilt: done.rebuilt, ..Done::default() }));
     }
-    record_changes(tx, &changes, &second.user_ids, now).await?;
+    write_batch(tx, &changes, &entries(work, &fresh, &done, now), &second.user_ids, now).await?;
     if let Work::Operator(change) = work {
         change.record(tx).await?;
-    }
-    let written = entries(work, &fresh, &done, now);
-    if !written.is_empty() {
-        record_events(tx, &written).await?;
     }
     let receipts = fresh.receipts(&done.told);
     let Folded { linked, rebuilt, .. } = done;

@@ -5,88 +5,20 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::FromRow;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 use tracing::warn;
 
 use crate::domain::billing::facts::Fact;
-use crate::domain::billing::stored::{Contender, Evidence, InvoiceSummary, OwnerEvidence, StoredObject, Winner};
+use crate::domain::billing::stored::{Contender, Evidence, OwnerEvidence, StoredObject, Winner};
 use crate::domain::event::{ObjectKey, Provider};
-use crate::store::error::StoreError;
-use crate::store::pool::Tx;
+use crate::store::pool::Statement;
 
-/// The columns of an [`ObjectRow`] but for `object`.
-macro_rules! columns {
-    () => {
-        "o.provider, o.account, o.object_id, o.object_type, o.owner_id, o.owner_evidence::text as owner_evidence, o.as_of, \
-         o.terminal, o.event_id, o.winner::text as winner, o.fact::text as fact, o.contenders::text as contenders, o.ambiguous, \
-         o.deleted_at"
-    };
-}
-
-statements! {
-    /// By key. The object itself only where a snapshot of the batch shares the winner's key and has to be compared with it.
-    LOAD_OBJECTS_BY_KEY = concat!("select ", columns!(), ", \
-        case when o.terminal = k.terminal and o.as_of = k.as_of then o.object::text end as object \
-        from unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::timestamptz[]) \
-            as k(provider, account, object_id, terminal, as_of) \
-        join billsync.provider_objects o \
-          on o.provider = k.provider and o.account = k.account and o.object_id = k.object_id");
-
-    /// The facts of customers ($1), beside the objects of the batch ($2): everything that is few; of invoices and payment
-    /// intents the newest that names a user; two attached cards, which tell "exactly one" from "several".
-    ///
-    /// Each branch looks owners up one by one in the index on them, and nothing else can be made of it: `offset 0` keeps the
-    /// further conditions out, which would let a planner without statistics read the primary key from end to end.
-    LOAD_FACTS_OF_CUSTOMERS = concat!("\
-        select ", columns!(), ", null::text as object from unnest($1::text[]) as c(id) \
-        cross join (values ('customer'), ('subscription'), ('subscription_schedule'), ('checkout.session')) as t(object_type) \
-        cross join lateral (select * from billsync.provider_objects f \
-            where f.owner_id = c.id and f.object_type = t.object_type offset 0) o \
-        where o.account = '' and o.provider = 'stripe' \
-        union all \
-        select ", columns!(), ", null from unnest($1::text[]) as c(id) \
-        cross join lateral (select * from billsync.provider_objects r where r.owner_id = c.id and r.read_singly offset 0) o \
-        union all \
-        select ", columns!(), ", null from unnest($1::text[]) as c(id) \
-        cross join (values ('invoice'), ('payment_intent')) as t(object_type) \
-        cross join lateral (select * from billsync.provider_objects e \
-            where e.owner_id = c.id and e.object_type = t.object_type and e.evidence_created_at is not null \
-              and e.object_id <> all($2) \
-            order by e.evidence_created_at desc, e.object_id collate \"C\" limit 1) o \
-        union all \
-        select ", columns!(), ", null from unnest($1::text[]) as c(id) \
-        cross join lateral (select m.* from (values ('payment_method'), ('card'), ('source')) as t(object_type) \
-            cross join lateral (select * from billsync.provider_objects p \
-                where p.owner_id = c.id and p.object_type = t.object_type and p.account || '' = '' and p.deleted_at is null \
-                  and p.fact ? 'card' and p.fact ->> 'customer' = c.id and not p.fact ? 'detached' \
-                  and p.object_id <> all($2) limit 2) m \
-            limit 2) o");
-
-    /// The facts of Clerk users: the user, Clerk Billing's objects, the import.
-    LOAD_FACTS_OF_CLERK_USERS = concat!("\
-        select ", columns!(), ", null::text as object from unnest($1::text[]) as c(id) \
-        cross join lateral (select * from billsync.provider_objects f where f.owner_id = c.id offset 0) o \
-        where o.account = '' and o.provider in ('clerk', 'import') \
-        union all \
-        select ", columns!(), ", null from unnest($1::text[]) as c(id) \
-        cross join (values ('clerk'), ('import')) as p(provider) \
-        cross join lateral (select * from billsync.provider_objects i \
-            where i.provider = p.provider and i.account = '' and i.object_id = c.id offset 0) o \
-        where o.owner_id is distinct from o.object_id");
-
-    /// Per (customer, subscription, since): the earliest payment of its invoices that were not loaded one by one ($4).
-    SUMMARISE_INVOICES = "\
-        select s.customer_id, s.subscription, s.since, i.summed_conversion_at \
-        from unnest($1::text[], $2::text[], $3::timestamptz[]) as s(customer_id, subscription, since) \
-        cross join lateral (select o.summed_conversion_at from billsync.provider_objects o \
-            where o.summed_subscription = s.subscription and o.owner_id = s.customer_id and o.summed_start_at >= s.since \
-              and o.object_id <> all($4) \
-            order by o.summed_conversion_at limit 1) i";
-
+parts! {
     /// An object that was not loaded stays as it is.
     UPSERT_OBJECTS = "\
-        insert into billsync.provider_objects as o (provider, account, object_id, object_type, owner_id, owner_evidence, \
-            as_of, terminal, event_id, winner, fact, contenders, ambiguous, deleted_at, object, read_singly, \
+        objects_written as (insert into billsync.provider_objects as o (provider, account, object_id, object_type, \
+            owner_id, owner_evidence, as_of, terminal, event_id, winner, fact, contenders, ambiguous, deleted_at, object, read_singly, \
             evidence_created_at, summed_subscription, summed_start_at, summed_conversion_at) \
         select x.provider, x.account, x.object_id, x.object_type, x.owner_id, x.owner_evidence::jsonb, x.as_of, x.terminal, \
             x.event_id, x.winner::jsonb, x.fact::jsonb, x.contenders::jsonb, x.ambiguous, x.deleted_at, x.object::jsonb, \
@@ -104,7 +36,7 @@ statements! {
             deleted_at = excluded.deleted_at, object = coalesce(excluded.object, o.object), \
             read_singly = excluded.read_singly, evidence_created_at = excluded.evidence_created_at, \
             summed_subscription = excluded.summed_subscription, summed_start_at = excluded.summed_start_at, \
-            summed_conversion_at = excluded.summed_conversion_at";
+            summed_conversion_at = excluded.summed_conversion_at)";
 }
 
 /// What a snapshot's object is looked up by.
@@ -123,10 +55,8 @@ pub(crate) struct TrialEnd {
     pub since: DateTime<Utc>,
 }
 
-/// Customer, subscription, since, earliest payment.
-type SummaryRow = (String, String, DateTime<Utc>, Option<DateTime<Utc>>);
-
-#[derive(Debug, FromRow)]
+/// A row of the table, but for what is derived from it.
+#[derive(Debug)]
 pub(crate) struct ObjectRow {
     provider: String,
     account: String,
@@ -155,6 +85,27 @@ struct WinnerColumn {
 }
 
 impl ObjectRow {
+    /// Reads the columns of [`sql::OBJECT_COLUMNS`](super::load), which begin at `first`.
+    pub(crate) fn read(row: &PgRow, first: usize) -> Result<ObjectRow, sqlx::Error> {
+        Ok(ObjectRow {
+            provider: row.try_get(first)?,
+            account: row.try_get(first + 1)?,
+            object_id: row.try_get(first + 2)?,
+            object_type: row.try_get(first + 3)?,
+            owner_id: row.try_get(first + 4)?,
+            owner_evidence: row.try_get(first + 5)?,
+            as_of: row.try_get(first + 6)?,
+            terminal: row.try_get(first + 7)?,
+            event_id: row.try_get(first + 8)?,
+            winner: row.try_get(first + 9)?,
+            fact: row.try_get(first + 10)?,
+            contenders: row.try_get(first + 11)?,
+            ambiguous: row.try_get(first + 12)?,
+            deleted_at: row.try_get(first + 13)?,
+            object: row.try_get(first + 14)?,
+        })
+    }
+
     /// `None` for a row that this version of billsync cannot read at all.
     pub(crate) fn into_object(self) -> Option<StoredObject> {
         let provider = Provider::parse(&self.provider)?;
@@ -192,50 +143,8 @@ fn read_json<T: serde::de::DeserializeOwned>(key: &ObjectKey, column: &str, text
         .ok()
 }
 
-/// Reads objects by key.
-pub(crate) async fn load_by_key(tx: &mut Tx, lookups: &[Lookup]) -> Result<Vec<ObjectRow>, StoreError> {
-    let providers: Vec<&str> = lookups.iter().map(|lookup| lookup.key.provider.as_str()).collect();
-    let accounts: Vec<&str> = lookups.iter().map(|lookup| lookup.key.account.as_str()).collect();
-    let ids: Vec<&str> = lookups.iter().map(|lookup| lookup.key.object_id.as_str()).collect();
-    let terminals: Vec<Option<bool>> = lookups.iter().map(|lookup| lookup.order.map(|(terminal, _)| terminal)).collect();
-    let times: Vec<Option<DateTime<Utc>>> = lookups.iter().map(|lookup| lookup.order.map(|(_, as_of)| as_of)).collect();
-    let query = tx.query_as(LOAD_OBJECTS_BY_KEY).bind(providers).bind(accounts).bind(ids).bind(terminals).bind(times);
-    Ok(query.fetch_all(tx.connection()?).await?)
-}
-
-/// Reads the facts of customers, leaving out of the bounded kinds what the batch itself is about.
-pub(crate) async fn load_of_customers(tx: &mut Tx, customers: &[&str], batch: &[&str]) -> Result<Vec<ObjectRow>, StoreError> {
-    let query = tx.query_as(LOAD_FACTS_OF_CUSTOMERS).bind(customers).bind(batch);
-    Ok(query.fetch_all(tx.connection()?).await?)
-}
-
-/// Reads the facts of Clerk users.
-pub(crate) async fn load_of_clerk_users(tx: &mut Tx, clerk_ids: &[&str]) -> Result<Vec<ObjectRow>, StoreError> {
-    Ok(tx.query_as(LOAD_FACTS_OF_CLERK_USERS).bind(clerk_ids).fetch_all(tx.connection()?).await?)
-}
-
-/// Answers the trials' question from the invoices that are not in memory.
-pub(crate) async fn summarise_invoices(
-    tx: &mut Tx,
-    trials: &[TrialEnd],
-    loaded: &[&str],
-) -> Result<Vec<InvoiceSummary>, StoreError> {
-    let customers: Vec<&str> = trials.iter().map(|trial| trial.customer_id.as_str()).collect();
-    let subscriptions: Vec<&str> = trials.iter().map(|trial| trial.subscription.as_str()).collect();
-    let since: Vec<DateTime<Utc>> = trials.iter().map(|trial| trial.since).collect();
-    let query = tx.query_as(SUMMARISE_INVOICES).bind(customers).bind(subscriptions).bind(since).bind(loaded);
-    let rows: Vec<SummaryRow> = query.fetch_all(tx.connection()?).await?;
-    let summaries = rows.into_iter().map(|(customer_id, subscription, since, converted_at)| InvoiceSummary {
-        customer_id,
-        subscription,
-        since,
-        converted_at,
-    });
-    Ok(summaries.collect())
-}
-
-/// Writes objects; one entry per key.
-pub(crate) async fn upsert(tx: &mut Tx, objects: &[StoredObject]) -> Result<(), StoreError> {
+/// Binds [`UPSERT_OBJECTS`]; one entry per key.
+pub(crate) fn bind_upsert(query: Statement, objects: &[StoredObject]) -> Statement {
     let derived: Vec<Derived> =
         objects.iter().map(|object| Derived::of(&object.key.account, object.fact.as_deref(), object.deleted_at)).collect();
     let winners: Vec<Option<&Winner>> = objects.iter().map(|object| object.winner.as_ref()).collect();
@@ -249,8 +158,7 @@ pub(crate) async fn upsert(tx: &mut Tx, objects: &[StoredObject]) -> Result<(), 
         .collect();
     let contenders: Vec<Option<String>> =
         objects.iter().map(|object| if object.contenders.is_empty() { None } else { json_text(&object.contenders) }).collect();
-    let query = tx
-        .query(UPSERT_OBJECTS)
+    query
         .bind(objects.iter().map(|object| object.key.provider.as_str()).collect::<Vec<_>>())
         .bind(objects.iter().map(|object| object.key.account.as_str()).collect::<Vec<_>>())
         .bind(objects.iter().map(|object| object.key.object_id.as_str()).collect::<Vec<_>>())
@@ -270,9 +178,7 @@ pub(crate) async fn upsert(tx: &mut Tx, objects: &[StoredObject]) -> Result<(), 
         .bind(derived.iter().map(|d| d.evidence_created_at).collect::<Vec<_>>())
         .bind(derived.iter().map(|d| d.summed.map(|s| s.0)).collect::<Vec<_>>())
         .bind(derived.iter().map(|d| d.summed.map(|s| s.1)).collect::<Vec<_>>())
-        .bind(derived.iter().map(|d| d.conversion_at).collect::<Vec<_>>());
-    query.execute(tx.connection()?).await?;
-    Ok(())
+        .bind(derived.iter().map(|d| d.conversion_at).collect::<Vec<_>>())
 }
 
 /// What of an invoice or payment intent can be found without reading it.

@@ -5,14 +5,9 @@ use chrono::{DateTime, Utc};
 use crate::domain::billing::rows::Effect;
 use crate::domain::event::{Event, EventId, Outcome, Provider};
 use crate::store::error::StoreError;
-use crate::store::pool::{Store, Tx};
+use crate::store::pool::{Statement, Store};
 
 statements! {
-    FIND_KNOWN_EVENTS = "\
-        select e.provider, e.event_id, e.outcome = 'failed', e.received_at \
-        from unnest($1::text[], $2::text[]) as k(provider, event_id) \
-        join billsync.webhook_events e on e.provider = k.provider and e.event_id = k.event_id";
-
     /// By provider, among the ledger's newest: the whole of it may be large.
     LIST_NEWEST_EVENT_TIMES = "\
         select e.provider, max(e.occurred_at) \
@@ -21,10 +16,12 @@ statements! {
     /// For a provider that has been silent for so long that the above has nothing of it.
     FIND_NEWEST_EVENT_TIME = "\
         select max(occurred_at) from billsync.webhook_events where provider = $1 and source not in ('reconcile', 'job')";
+}
 
+parts! {
     /// A known event is one that had failed and was tried again. Both tables at once: they always go together.
     RECORD_EVENTS = "\
-        with recorded as ( \
+        events_recorded as ( \
             insert into billsync.webhook_events as e (provider, event_id, event_type, object_id, owner_id, occurred_at, \
                 received_at, api_version, livemode, source, outcome, reason) \
             select x.provider, x.event_id, x.event_type, x.object_id, x.owner_id, x.occurred_at, x.received_at, \
@@ -36,13 +33,13 @@ statements! {
             on conflict (provider, event_id) do update set outcome = excluded.outcome, reason = excluded.reason, \
                 object_id = excluded.object_id, owner_id = excluded.owner_id \
                 where e.outcome = 'failed' \
-        ) \
+        ), payloads_recorded as ( \
         insert into billsync.webhook_payloads (received_at, provider, event_id, payload, payload_raw, effects) \
         select x.received_at, x.provider, x.event_id, x.payload::jsonb, x.payload_raw, x.effects::jsonb \
         from unnest($7::timestamptz[], $1::text[], $2::text[], $13::text[], $14::bytea[], $15::text[]) \
             as x(received_at, provider, event_id, payload, payload_raw, effects) \
         on conflict (received_at, provider, event_id) do update set payload = excluded.payload, \
-            payload_raw = excluded.payload_raw, effects = excluded.effects";
+            payload_raw = excluded.payload_raw, effects = excluded.effects)";
 }
 
 /// An event that the ledger has.
@@ -87,26 +84,12 @@ impl Store {
     }
 }
 
-/// Which of the events the ledger has.
-pub(crate) async fn find_known(tx: &mut Tx, keys: &[EventId]) -> Result<Vec<KnownEvent>, StoreError> {
-    let query = tx
-        .query_as::<(String, String, bool, DateTime<Utc>)>(FIND_KNOWN_EVENTS)
-        .bind(keys.iter().map(|key| key.provider.as_str()).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>());
-    let rows = query.fetch_all(tx.connection()?).await?;
-    let known = rows.into_iter().filter_map(|(provider, id, failed, received_at)| {
-        Some(KnownEvent { key: EventId { provider: Provider::parse(&provider)?, id }, failed, received_at })
-    });
-    Ok(known.collect())
-}
-
-/// Writes ledger and payloads; one entry per event.
-pub async fn record_events(tx: &mut Tx, entries: &[LedgerEntry<'_>]) -> Result<(), StoreError> {
+/// Binds [`RECORD_EVENTS`]; one entry per event.
+pub(crate) fn bind_record(query: Statement, entries: &[LedgerEntry<'_>]) -> Statement {
     let fits = |entry: &LedgerEntry<'_>| entry.event.payload.fits_jsonb && !entry.payload_as_bytes;
     let texts: Vec<Option<&str>> = entries.iter().map(|e| fits(e).then_some(e.event.payload.text.as_ref())).collect();
     let bytes: Vec<Option<&[u8]>> = entries.iter().map(|e| (!fits(e)).then_some(e.event.payload.text.as_bytes())).collect();
-    let query = tx
-        .query(RECORD_EVENTS)
+    query
         .bind(entries.iter().map(|entry| entry.event.provider.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.event.id.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.event.event_type.as_str()).collect::<Vec<_>>())
@@ -121,9 +104,7 @@ pub async fn record_events(tx: &mut Tx, entries: &[LedgerEntry<'_>]) -> Result<(
         .bind(entries.iter().map(|entry| entry.reason).collect::<Vec<_>>())
         .bind(texts)
         .bind(bytes)
-        .bind(entries.iter().map(|entry| effects_text(entry.effects)).collect::<Vec<_>>());
-    query.execute(tx.connection()?).await?;
-    Ok(())
+        .bind(entries.iter().map(|entry| effects_text(entry.effects)).collect::<Vec<_>>())
 }
 
 fn effects_text(effects: &[Effect]) -> Option<String> {

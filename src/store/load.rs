@@ -2,7 +2,9 @@
 //! are concerned; then, under theirs too, the rest. Each load tells what it found to be concerned without being locked.
 
 mod concerned;
+mod rows;
 mod second;
+pub(crate) mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +15,13 @@ use crate::domain::billing::facts::Fact;
 use crate::domain::billing::stored::{OperatorLink, Owner, StoredObject};
 use crate::domain::event::{ObjectKey, Provider};
 use crate::store::error::StoreError;
-use crate::store::facts::{self, ObjectRow};
-use crate::store::ledger::{self, KnownEvent};
+use crate::store::facts::ObjectRow;
+use crate::store::ledger::KnownEvent;
 use crate::store::owners;
 use crate::store::pool::Tx;
+
+use rows::{Load, LoadedRow, bind_lookups};
+use sql::LOAD_FIRST;
 
 /// What more has to be locked before a batch may go on. Nothing of it has been written yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,71 +51,75 @@ pub struct First {
     pub(crate) operator_links: Vec<OperatorLink>,
     /// The addresses whose holders were looked for.
     pub(crate) emails: BTreeSet<String>,
+    /// Of the catalog's rows.
+    pub catalog_version: String,
 }
 
 /// Reads under the locks of objects and customers.
 pub async fn load_first(tx: &mut Tx, concerned: &Concerned) -> Result<First, StoreError> {
-    let mut first = First { known: ledger::find_known(tx, &concerned.events).await?, ..First::default() };
-    first.clerk_ids.clone_from(&concerned.clerk_ids);
-    if !concerned.lookups.is_empty() {
-        let rows = facts::load_by_key(tx, &concerned.lookups).await?;
-        first.keep_objects(rows);
-    }
-    for object in first.objects.values().filter(|object| object.key.account.is_empty()) {
-        let Some(owner_id) = &object.owner_id else { continue };
-        match object.key.provider {
-            Provider::Stripe if !concerned.customers.contains(owner_id) => first.missing.customers.insert(owner_id.clone()),
-            Provider::Stripe => false,
-            Provider::Clerk | Provider::Import => first.clerk_ids.insert(owner_id.clone()),
-        };
-    }
     let customers: Vec<&str> = concerned.customers.iter().map(String::as_str).collect();
-    if !customers.is_empty() {
-        let rows = facts::load_of_customers(tx, &customers, &concerned.object_ids()).await?;
-        first.keep_objects(rows);
-        first.operator_links = owners::load_operator_links(tx, &customers).await?;
+    let named: Vec<&str> = concerned.customers.iter().chain(&concerned.clerk_ids).map(String::as_str).collect();
+    let clocks: Vec<&str> = concerned.moved_clocks.iter().map(String::as_str).collect();
+    let query: Load<'_> = tx.query_as(LOAD_FIRST);
+    let query = query
+        .bind(concerned.events.iter().map(|key| key.provider.as_str()).collect::<Vec<_>>())
+        .bind(concerned.events.iter().map(|key| key.id.as_str()).collect::<Vec<_>>());
+    let query = bind_lookups(query, &concerned.lookups).bind(customers).bind(named).bind(clocks);
+
+    let mut first = First { clerk_ids: concerned.clerk_ids.clone(), ..First::default() };
+    let mut owners = Vec::new();
+    for row in query.fetch_all(tx.connection()?).await? {
+        match row {
+            LoadedRow::Object(row) => first.keep_object(row),
+            LoadedRow::Event(event) => first.known.push(event),
+            LoadedRow::Owner(owner) => owners.push(owner),
+            LoadedRow::Link(link) => first.operator_links.push(link),
+            LoadedRow::Catalog(version) => first.catalog_version = version,
+            LoadedRow::Summary(_) => {}
+        }
     }
-    load_related(tx, concerned, &mut first).await?;
+    first.note_owners_of_lookups(concerned);
+    if concerned.link_by_verified_email {
+        let found = owners.iter().flat_map(|owner| owner.emails.iter().cloned());
+        first.emails = found.chain(concerned.emails.iter().cloned()).collect();
+        let emails: Vec<&str> = first.emails.iter().map(String::as_str).collect();
+        owners.extend(owners::load_by_email(tx, &emails).await?);
+    }
+    first.note_owners(concerned, owners);
     first.note_evidence();
     Ok(first)
 }
 
-async fn load_related(tx: &mut Tx, concerned: &Concerned, first: &mut First) -> Result<(), StoreError> {
-    let named: Vec<&str> = concerned.customers.iter().chain(&concerned.clerk_ids).map(String::as_str).collect();
-    let clocks: Vec<&str> = concerned.moved_clocks.iter().map(String::as_str).collect();
-    if named.is_empty() && clocks.is_empty() {
-        return Ok(());
-    }
-    let mut rows = owners::load_related(tx, &named, &clocks).await?;
-    if concerned.link_by_verified_email {
-        first.emails =
-            rows.iter().flat_map(|owner| owner.emails.iter().cloned()).chain(concerned.emails.iter().cloned()).collect();
-        let emails: Vec<&str> = first.emails.iter().map(String::as_str).collect();
-        rows.extend(owners::load_by_email(tx, &emails).await?);
-    }
-    // A customer that has an address of a user whose snapshot is in the batch may change hands.
-    let moved: BTreeSet<String> = rows
-        .iter()
-        .filter(|owner| concerned.users.contains(&owner.owner_id))
-        .flat_map(|owner| owner.emails.iter())
-        .chain(&concerned.user_emails)
-        .cloned()
-        .collect();
-    for owner in rows {
-        first.note_owner(concerned, &owner, &moved);
-        first.owners.insert(owner.owner_id.clone(), owner);
-    }
-    Ok(())
-}
-
 impl First {
     /// One row per key: the one that has the object itself, if there is one.
-    pub(crate) fn keep_objects(&mut self, rows: Vec<ObjectRow>) {
-        for object in rows.into_iter().filter_map(ObjectRow::into_object) {
-            let has_object = |object: &StoredObject| object.winner.as_ref().is_some_and(|winner| winner.object.is_some());
-            if self.objects.get(&object.key).is_none_or(|known| !has_object(known)) {
-                self.objects.insert(object.key.clone(), object);
-            }
+    fn keep_object(&mut self, row: ObjectRow) {
+        let Some(object) = row.into_object() else { return };
+        let has_object = |object: &StoredObject| object.winner.as_ref().is_some_and(|winner| winner.object.is_some());
+        if self.objects.get(&object.key).is_none_or(|known| !has_object(known)) {
+            self.objects.insert(object.key.clone(), object);
+        }
+    }
+
+    /// An object of the batch may be stored under an owner that the batch does not name.
+    fn note_owners_of_lookups(&mut self, concerned: &Concerned) {
+        for lookup in concerned.lookups.iter().filter(|lookup| lookup.key.account.is_empty()) {
+            let Some(owner_id) = self.objects.get(&lookup.key).and_then(|object| object.owner_id.as_ref()) else { continue };
+            match lookup.key.provider {
+                Provider::Stripe if !concerned.customers.contains(owner_id) => self.missing.customers.insert(owner_id.clone()),
+                Provider::Stripe => false,
+                Provider::Clerk | Provider::Import => self.clerk_ids.insert(owner_id.clone()),
+            };
+        }
+    }
+
+    fn note_owners(&mut self, concerned: &Concerned, owners: Vec<Owner>) {
+        // A customer that has an address of a user whose snapshot is in the batch may change hands.
+        let of_users = owners.iter().filter(|owner| concerned.users.contains(&owner.owner_id));
+        let moved: BTreeSet<String> =
+            of_users.flat_map(|owner| owner.emails.iter()).chain(&concerned.user_emails).cloned().collect();
+        for owner in owners {
+            self.note_owner(concerned, &owner, &moved);
+            self.owners.insert(owner.owner_id.clone(), owner);
         }
     }
 

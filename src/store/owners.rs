@@ -1,45 +1,30 @@
 //! `billsync.owners` and `billsync.operator_links`: whose a customer is, and who is related to whom.
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use sqlx::FromRow;
 
 use crate::domain::billing::stored::{LinkedBy, NewestEvent, OperatorLink, Owner};
 use crate::store::error::StoreError;
-use crate::store::pool::Tx;
-
-macro_rules! columns {
-    () => {
-        "o.owner_id, o.clerk_user_id, o.linked_by, o.newest_type, o.newest_id, o.newest_at, o.newest_failed, o.has_facts, \
-         o.claimed_customer_id, o.imported_customer_id, o.test_clock, o.emails"
-    };
-}
+use crate::store::pool::{Statement, Tx};
 
 statements! {
-    /// The customers and Clerk users named ($1), who claims or imports the customers, and who lives by the test clocks ($2).
-    LOAD_RELATED_OWNERS = concat!("\
-        select ", columns!(), " from billsync.owners o where o.owner_id = any($1) \
-        union select ", columns!(), " from billsync.owners o where o.claimed_customer_id = any($1) \
-        union select ", columns!(), " from billsync.owners o where o.imported_customer_id = any($1) \
-        union select ", columns!(), " from billsync.owners o where o.test_clock = any($2)");
-
-    /// Clerk users and every customer linked to them.
-    LOAD_OWNERS_OF_CLERK_USERS = concat!("\
-        select ", columns!(), " from billsync.owners o where o.owner_id = any($1) \
-        union select ", columns!(), " from billsync.owners o where o.clerk_user_id = any($1)");
-
-    LOAD_OWNERS_BY_EMAIL = concat!("select ", columns!(), " from billsync.owners o where o.emails && $1");
-
-    LOAD_OPERATOR_LINKS = "select customer_id, clerk_user_id from billsync.operator_links where customer_id = any($1)";
+    LOAD_OWNERS_BY_EMAIL = "\
+        select o.owner_id, o.clerk_user_id, o.linked_by, o.newest_type, o.newest_id, o.newest_at, o.newest_failed, \
+            o.has_facts, o.claimed_customer_id, o.imported_customer_id, o.test_clock, o.emails \
+        from billsync.owners o where o.emails && $1";
 
     UPSERT_OPERATOR_LINK = "\
         insert into billsync.operator_links (customer_id, clerk_user_id, reason) values ($1, $2, $3) \
         on conflict (customer_id) do update set clerk_user_id = excluded.clerk_user_id, reason = excluded.reason";
 
     DELETE_OPERATOR_LINK = "delete from billsync.operator_links where customer_id = $1";
+}
 
+parts! {
     UPSERT_OWNERS = "\
-        insert into billsync.owners (owner_id, clerk_user_id, linked_by, newest_type, newest_id, newest_at, newest_failed, \
-            has_facts, claimed_customer_id, imported_customer_id, test_clock, emails) \
+        owners_written as (insert into billsync.owners (owner_id, clerk_user_id, linked_by, newest_type, newest_id, \
+            newest_at, newest_failed, has_facts, claimed_customer_id, imported_customer_id, test_clock, emails) \
         select x.owner_id, x.clerk_user_id, x.linked_by, x.newest_type, x.newest_id, x.newest_at, x.newest_failed, \
             x.has_facts, x.claimed_customer_id, x.imported_customer_id, x.test_clock, \
             array(select jsonb_array_elements_text(x.emails::jsonb)) \
@@ -52,17 +37,20 @@ statements! {
             newest_id = excluded.newest_id, newest_at = excluded.newest_at, newest_failed = excluded.newest_failed, \
             has_facts = excluded.has_facts, claimed_customer_id = excluded.claimed_customer_id, \
             imported_customer_id = excluded.imported_customer_id, test_clock = excluded.test_clock, \
-            emails = excluded.emails";
+            emails = excluded.emails)";
 }
 
-#[derive(Debug, FromRow)]
-struct OwnerRow {
+/// A row of `billsync.owners`.
+#[derive(Debug, FromRow, Deserialize)]
+pub(crate) struct OwnerRow {
     owner_id: String,
     clerk_user_id: Option<String>,
     linked_by: Option<String>,
     newest_type: Option<String>,
     newest_id: Option<String>,
-    newest_at: Option<DateTime<Utc>>,
+    /// JSON has no form for every instant of Postgres: it travels beside.
+    #[serde(skip)]
+    pub newest_at: Option<DateTime<Utc>>,
     newest_failed: bool,
     has_facts: bool,
     claimed_customer_id: Option<String>,
@@ -93,36 +81,16 @@ impl From<OwnerRow> for Owner {
     }
 }
 
-/// The rows of those named, of who claims or imports a customer among them, and of who lives by one of the test clocks.
-pub(crate) async fn load_related(tx: &mut Tx, owner_ids: &[&str], clocks: &[&str]) -> Result<Vec<Owner>, StoreError> {
-    let query = tx.query_as::<OwnerRow>(LOAD_RELATED_OWNERS).bind(owner_ids).bind(clocks);
-    Ok(query.fetch_all(tx.connection()?).await?.into_iter().map(Owner::from).collect())
-}
-
-/// The rows of Clerk users and of the customers linked to them.
-pub(crate) async fn load_of_clerk_users(tx: &mut Tx, clerk_ids: &[&str]) -> Result<Vec<Owner>, StoreError> {
-    let query = tx.query_as::<OwnerRow>(LOAD_OWNERS_OF_CLERK_USERS).bind(clerk_ids);
-    Ok(query.fetch_all(tx.connection()?).await?.into_iter().map(Owner::from).collect())
-}
-
 /// The rows of everybody who has one of the addresses.
 pub(crate) async fn load_by_email(tx: &mut Tx, emails: &[&str]) -> Result<Vec<Owner>, StoreError> {
     let query = tx.query_as::<OwnerRow>(LOAD_OWNERS_BY_EMAIL).bind(emails);
     Ok(query.fetch_all(tx.connection()?).await?.into_iter().map(Owner::from).collect())
 }
 
-/// What the operator said of customers.
-pub(crate) async fn load_operator_links(tx: &mut Tx, customers: &[&str]) -> Result<Vec<OperatorLink>, StoreError> {
-    let query = tx.query_as::<(String, Option<String>)>(LOAD_OPERATOR_LINKS).bind(customers);
-    let rows = query.fetch_all(tx.connection()?).await?;
-    Ok(rows.into_iter().map(|(customer_id, clerk_user_id)| OperatorLink { customer_id, clerk_user_id }).collect())
-}
-
-/// Writes owner rows; one entry per key.
-pub(crate) async fn upsert(tx: &mut Tx, owners: &[Owner]) -> Result<(), StoreError> {
+/// Binds [`UPSERT_OWNERS`]; one entry per key.
+pub(crate) fn bind_upsert(query: Statement, owners: &[Owner]) -> Statement {
     let newest: Vec<Option<&NewestEvent>> = owners.iter().map(|owner| owner.newest.as_ref()).collect();
-    let query = tx
-        .query(UPSERT_OWNERS)
+    query
         .bind(owners.iter().map(|owner| owner.owner_id.as_str()).collect::<Vec<_>>())
         .bind(owners.iter().map(|owner| owner.clerk_user_id.as_deref()).collect::<Vec<_>>())
         .bind(owners.iter().map(|owner| owner.linked_by.map(LinkedBy::as_str)).collect::<Vec<_>>())
@@ -134,9 +102,7 @@ pub(crate) async fn upsert(tx: &mut Tx, owners: &[Owner]) -> Result<(), StoreErr
         .bind(owners.iter().map(|owner| owner.claimed_customer_id.as_deref()).collect::<Vec<_>>())
         .bind(owners.iter().map(|owner| owner.imported_customer_id.as_deref()).collect::<Vec<_>>())
         .bind(owners.iter().map(|owner| owner.test_clock.as_deref()).collect::<Vec<_>>())
-        .bind(owners.iter().map(|owner| serde_json::Value::from(owner.emails.clone()).to_string()).collect::<Vec<_>>());
-    query.execute(tx.connection()?).await?;
-    Ok(())
+        .bind(owners.iter().map(|owner| serde_json::Value::from(owner.emails.clone()).to_string()).collect::<Vec<_>>())
 }
 
 /// Writes what the operator says of a customer; `None` takes it back.

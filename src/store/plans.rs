@@ -124,9 +124,8 @@ impl Store {
         Ok(ids.into_iter().map(|(id,)| id).collect())
     }
 
-    /// The catalog as the transaction sees it, read anew only when a row of it has changed.
-    pub(crate) async fn load_catalog(&self, tx: &mut Tx) -> Result<Arc<Catalog>, StoreError> {
-        let (version,): (String,) = tx.query_as(CATALOG_VERSION).fetch_one(tx.connection()?).await?;
+    /// The catalog as the transaction sees it, read anew only when its rows are not those of this version.
+    pub(crate) async fn load_catalog(&self, tx: &mut Tx, version: String) -> Result<Arc<Catalog>, StoreError> {
         if let Some(catalog) = self.cached_catalog(&version) {
             return Ok(catalog);
         }

@@ -295,6 +295,9 @@ impl Store {
     }
 }
 
+/// A statement without rows, with the parameters that it has been given.
+pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
+
 /// A transaction. Dropped without [`Tx::commit`] or [`Tx::rollback`] it closes its connection, which undoes it.
 pub struct Tx {
     connection: Option<PoolConnection<Postgres>>,
@@ -317,7 +320,7 @@ impl Tx {
     }
 
     /// The same for statements that return none.
-    pub(crate) fn query(&self, sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+    pub(crate) fn query(&self, sql: &'static str) -> Statement {
         sqlx::query(sql).persistent(self.persistent)
     }
 

@@ -5,17 +5,19 @@ use sqlx::FromRow;
 
 use crate::domain::billing::stored::Refetch;
 use crate::store::error::StoreError;
-use crate::store::pool::{Store, Tx};
+use crate::store::pool::{Statement, Store};
 
-statements! {
+parts! {
     /// A known entry keeps its time and its attempts, unless a later second of the object is ambiguous too.
     ENQUEUE_REFETCHES = "\
-        insert into billsync.refetch_queue as q (object_id, after, reason) \
+        refetches_enqueued as (insert into billsync.refetch_queue as q (object_id, after, reason) \
         select x.object_id, x.after, x.reason \
         from unnest($1::text[], $2::timestamptz[], $3::text[]) as x(object_id, after, reason) \
         on conflict (object_id) do update set after = excluded.after, reason = excluded.reason, attempts = 0 \
-            where excluded.reason = 'ambiguous' and q.after < excluded.after";
+            where excluded.reason = 'ambiguous' and q.after < excluded.after)";
+}
 
+statements! {
     LIST_DUE_REFETCHES = "\
         select object_id from billsync.refetch_queue where after <= $1 order by after, object_id limit $2";
 
@@ -95,13 +97,10 @@ impl Store {
     }
 }
 
-/// Adds entries; one per object.
-pub(crate) async fn enqueue(tx: &mut Tx, refetches: &[Refetch]) -> Result<(), StoreError> {
-    let query = tx
-        .query(ENQUEUE_REFETCHES)
+/// Binds [`ENQUEUE_REFETCHES`]; one entry per object.
+pub(crate) fn bind_enqueue(query: Statement, refetches: &[Refetch]) -> Statement {
+    query
         .bind(refetches.iter().map(|refetch| refetch.object_id.as_str()).collect::<Vec<_>>())
         .bind(refetches.iter().map(|refetch| refetch.after).collect::<Vec<_>>())
-        .bind(refetches.iter().map(|refetch| refetch.reason).collect::<Vec<_>>());
-    query.execute(tx.connection()?).await?;
-    Ok(())
+        .bind(refetches.iter().map(|refetch| refetch.reason).collect::<Vec<_>>())
 }

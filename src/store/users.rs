@@ -15,11 +15,14 @@ use crate::domain::billing::rows::{
 use crate::domain::billing::stored::{StoredUser, UserWrite};
 use crate::store::error::StoreError;
 use crate::store::facts::json_text;
-use crate::store::pool::Tx;
+use crate::store::pool::{Statement, Tx};
 use crate::store::users_sql::{
     INSERT_BILLING, INSERT_SUBSCRIPTIONS, INSERT_SYSTEM_DATA, INSERT_USAGE, INSERT_USERS, LOCK_USERS, UPDATE_BILLING,
     UPDATE_SUBSCRIPTIONS, UPDATE_SYSTEM_DATA, UPDATE_USAGE, UPDATE_USERS,
 };
+
+/// The parts that [`bind_updates`] binds, in the tables' fixed order.
+pub(crate) const UPDATES: [&str; 5] = [UPDATE_USERS, UPDATE_SUBSCRIPTIONS, UPDATE_BILLING, UPDATE_USAGE, UPDATE_SYSTEM_DATA];
 
 /// The width of `user_system_data.last_webhook_event`.
 const EVENT_TYPE_WIDTH: usize = 100;
@@ -137,7 +140,7 @@ fn read_schedule(text: &str) -> BTreeMap<String, EmailEntry> {
 }
 
 /// Locks and reads the rows of those Clerk users who have all five, with the ids of their `users` rows.
-pub(crate) async fn lock(tx: &mut Tx, clerk_ids: &[&str]) -> Result<(HashMap<String, Uuid>, Vec<StoredUser>), StoreError> {
+pub(crate) async fn lock(tx: &mut Tx, clerk_ids: &[String]) -> Result<(HashMap<String, Uuid>, Vec<StoredUser>), StoreError> {
     let rows: Vec<UserRow> = tx.query_as(LOCK_USERS).bind(clerk_ids).fetch_all(tx.connection()?).await?;
     let mut ids = HashMap::with_capacity(rows.len());
     let mut users = Vec::with_capacity(rows.len());
@@ -184,85 +187,46 @@ pub(crate) async fn insert(tx: &mut Tx, writes: &[&UserWrite], now: DateTime<Utc
     Ok(())
 }
 
-/// Writes the tables that differ, in their fixed order.
-pub(crate) async fn update(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
+/// Binds the updates of [`UPDATES`]: of every table the rows that differ.
+pub(crate) fn bind_updates(query: Statement, writes: &[(Uuid, &UserWrite)]) -> Statement {
     let differing = |differs: fn(&UserWrite) -> bool| -> Vec<(Uuid, &UserWrite)> {
         writes.iter().copied().filter(|(_, write)| differs(write)).collect()
     };
     let users = differing(|write| write.old.user != write.new.user);
-    if !users.is_empty() {
-        update_users(tx, &users).await?;
-    }
+    let query = bind_users(query.bind(user_ids(&users)), &users);
     let subscriptions = differing(|write| write.old.subscription != write.new.subscription);
-    if !subscriptions.is_empty() {
-        let query = tx.query(UPDATE_SUBSCRIPTIONS).bind(user_ids(&subscriptions));
-        bind_subscription(query, &subscriptions).execute(tx.connection()?).await?;
-    }
+    let query = bind_subscription(query.bind(user_ids(&subscriptions)), &subscriptions);
     let billing = differing(|write| write.old.billing != write.new.billing);
-    if !billing.is_empty() {
-        let query = tx.query(UPDATE_BILLING).bind(user_ids(&billing));
-        bind_billing(query, &billing).execute(tx.connection()?).await?;
-    }
+    let query = bind_billing(query.bind(user_ids(&billing)), &billing);
     let usage = differing(|write| write.old.usage != write.new.usage || write.usage_reset.is_some());
-    if !usage.is_empty() {
-        update_usage(tx, &usage).await?;
-    }
+    let query = bind_resets(bind_usage(query.bind(user_ids(&usage)), &usage), &usage);
     let system = differing(|write| write.old.system != write.new.system);
-    if !system.is_empty() {
-        update_system_data(tx, &system).await?;
-    }
-    Ok(())
+    bind_system_data(query.bind(user_ids(&system)), &system)
 }
 
-/// Runs every update on no rows: what fails here fails for every event.
-pub(crate) async fn probe(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), StoreError> {
-    insert(tx, &[], now).await?;
-    update_users(tx, &[]).await?;
-    let query = tx.query(UPDATE_SUBSCRIPTIONS).bind(user_ids(&[]));
-    bind_subscription(query, &[]).execute(tx.connection()?).await?;
-    let query = tx.query(UPDATE_BILLING).bind(user_ids(&[]));
-    bind_billing(query, &[]).execute(tx.connection()?).await?;
-    update_usage(tx, &[]).await?;
-    update_system_data(tx, &[]).await
-}
-
-type Statement = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
-
-async fn update_users(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
-    let query = tx
-        .query(UPDATE_USERS)
-        .bind(user_ids(writes))
+fn bind_users(query: Statement, writes: &[(Uuid, &UserWrite)]) -> Statement {
+    query
         .bind(writes.iter().map(|(_, write)| write.new.user.email.as_deref()).collect::<Vec<_>>())
         .bind(writes.iter().map(|(_, write)| write.new.user.full_name.as_deref()).collect::<Vec<_>>())
-        .bind(writes.iter().map(|(_, write)| write.new.user.deleted_at).collect::<Vec<_>>());
-    query.execute(tx.connection()?).await?;
-    Ok(())
+        .bind(writes.iter().map(|(_, write)| write.new.user.deleted_at).collect::<Vec<_>>())
 }
 
-async fn update_usage(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
+fn bind_resets(query: Statement, writes: &[(Uuid, &UserWrite)]) -> Statement {
     let resets = || writes.iter().map(|(_, write)| write.usage_reset.as_ref());
-    let query = bind_usage(tx.query(UPDATE_USAGE).bind(user_ids(writes)), writes)
+    query
         .bind(resets().map(|reset| reset.map(|r| r.period_start)).collect::<Vec<_>>())
         .bind(resets().map(|reset| reset.map(|r| r.period_end)).collect::<Vec<_>>())
-        .bind(
-            resets().map(|reset| reset.map_or(0, |r| i32::try_from(r.periods_skipped).unwrap_or(i32::MAX))).collect::<Vec<_>>(),
-        );
-    query.execute(tx.connection()?).await?;
-    Ok(())
+        .bind(resets().map(|reset| reset.map_or(0, |r| i32::try_from(r.periods_skipped).unwrap_or(i32::MAX))).collect::<Vec<_>>())
 }
 
-async fn update_system_data(tx: &mut Tx, writes: &[(Uuid, &UserWrite)]) -> Result<(), StoreError> {
+fn bind_system_data(query: Statement, writes: &[(Uuid, &UserWrite)]) -> Statement {
     let schedules: Vec<(String, Option<String>)> = writes.iter().map(|(_, write)| schedule_change(write)).collect();
-    let query = tx
-        .query(UPDATE_SYSTEM_DATA)
-        .bind(user_ids(writes))
+    query
         .bind(writes.iter().map(|(_, write)| write.new.system.signup_timestamp).collect::<Vec<_>>())
         .bind(writes.iter().map(|(_, write)| last_event(write)).collect::<Vec<_>>())
         .bind(writes.iter().map(|(_, write)| write.new.system.last_webhook_timestamp).collect::<Vec<_>>())
         .bind(schedules.iter().map(|(removed, _)| removed.as_str()).collect::<Vec<_>>())
-        .bind(schedules.iter().map(|(_, changed)| changed.as_deref()).collect::<Vec<_>>());
-    query.execute(tx.connection()?).await?;
-    Ok(())
+        .bind(schedules.iter().map(|(_, changed)| changed.as_deref()).collect::<Vec<_>>())
 }
 
 /// The keys to take away and the entries to put, as JSON; `None` for entries when nothing changes.

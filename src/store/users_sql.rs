@@ -1,8 +1,9 @@
 //! The SQL of the five tables. Every statement is set-based and names the projection's columns alone: whatever else is in
-//! a row belongs to the application.
+//! a row belongs to the application. The updates are parts of the one write of a batch.
 
 statements! {
-    /// Locks the rows until commit, so that a mailer's `sent_at` or a counter that is written meanwhile is not lost.
+    /// Locks the rows until commit, so that a mailer's `sent_at` or a counter that is written meanwhile is not lost. In the
+    /// order of the index that finds them: any other would have the index of that order read from end to end.
     LOCK_USERS = "\
         select u.id, u.user_id, u.created_at, u.email, u.full_name, u.deleted_at, \
             s.current_plan, s.intended_plan, s.subscription_status, s.trial_status, s.trial_start_date, s.trial_end_date, \
@@ -21,7 +22,7 @@ statements! {
         join public.user_usage g on g.user_id = u.id \
         join public.user_system_data d on d.user_id = u.id \
         where u.user_id = any($1) \
-        order by u.id \
+        order by u.user_id \
         for no key update of u, s, b, g, d";
 
     /// The application may have made the row meanwhile: then the projection's columns are set.
@@ -33,11 +34,6 @@ statements! {
         on conflict (user_id) do update set email = excluded.email, full_name = excluded.full_name, \
             deleted_at = excluded.deleted_at \
         returning user_id, id";
-
-    UPDATE_USERS = "\
-        update public.users u set email = x.email, full_name = x.full_name, deleted_at = x.deleted_at \
-        from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) as x(id, email, full_name, deleted_at) \
-        where u.id = x.id";
 
     INSERT_SUBSCRIPTIONS = "\
         insert into public.user_subscriptions (id, user_id, current_plan, intended_plan, subscription_status, trial_status, \
@@ -53,20 +49,6 @@ statements! {
             subscription_renewal_date = excluded.subscription_renewal_date, \
             billing_sync_status = excluded.billing_sync_status, next_change_at = excluded.next_change_at";
 
-    UPDATE_SUBSCRIPTIONS = "\
-        update public.user_subscriptions s set current_plan = x.current_plan, intended_plan = x.intended_plan, \
-            subscription_status = x.subscription_status, trial_status = x.trial_status, \
-            trial_start_date = x.trial_start_date, trial_end_date = x.trial_end_date, \
-            trial_conversion_date = x.trial_conversion_date, subscription_cancel_date = x.subscription_cancel_date, \
-            subscription_renewal_date = x.subscription_renewal_date, billing_sync_status = x.billing_sync_status, \
-            next_change_at = x.next_change_at \
-        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
-            $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::timestamptz[]) \
-            as x(id, current_plan, intended_plan, subscription_status, trial_status, trial_start_date, trial_end_date, \
-                trial_conversion_date, subscription_cancel_date, subscription_renewal_date, billing_sync_status, \
-                next_change_at) \
-        where s.user_id = x.id";
-
     INSERT_BILLING = "\
         insert into public.user_billing (id, user_id, stripe_customer_id, stripe_subscription_id, payment_method_id, \
             card_last_4, card_brand, card_exp_month, card_exp_year, billing_address_city, billing_address_country, \
@@ -80,20 +62,6 @@ statements! {
             billing_address_city = excluded.billing_address_city, \
             billing_address_country = excluded.billing_address_country, \
             billing_address_postal_code = excluded.billing_address_postal_code";
-
-    UPDATE_BILLING = "\
-        update public.user_billing b set stripe_customer_id = x.stripe_customer_id, \
-            stripe_subscription_id = x.stripe_subscription_id, payment_method_id = x.payment_method_id, \
-            card_last_4 = x.card_last_4, card_brand = x.card_brand, card_exp_month = x.card_exp_month, \
-            card_exp_year = x.card_exp_year, billing_address_city = x.billing_address_city, \
-            billing_address_country = x.billing_address_country, \
-            billing_address_postal_code = x.billing_address_postal_code \
-        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::int4[], \
-            $9::text[], $10::text[], $11::text[]) \
-            as x(id, stripe_customer_id, stripe_subscription_id, payment_method_id, card_last_4, card_brand, \
-                card_exp_month, card_exp_year, billing_address_city, billing_address_country, \
-                billing_address_postal_code) \
-        where b.user_id = x.id";
 
     INSERT_USAGE = "\
         insert into public.user_usage (id, user_id, plan_campaigns_limit, plan_creators_limit, plan_features, \
@@ -109,30 +77,6 @@ statements! {
             usage_period_start = excluded.usage_period_start, reset_held = excluded.reset_held, \
             early_reset_subscription = excluded.early_reset_subscription";
 
-    /// A period that ended is archived from the row's own counters, and only what was archived is zeroed: exactly once.
-    UPDATE_USAGE = "\
-        with x as ( \
-            select * from unnest($1::uuid[], $2::int4[], $3::int4[], $4::text[], $5::timestamptz[], $6::timestamptz[], \
-                $7::timestamptz[], $8::bool[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::int4[]) \
-                as x(id, campaigns, creators, features, reset_date, anchor, period_start, held, early_reset, \
-                    ended_start, ended_end, skipped) \
-        ), archived as ( \
-            insert into billsync.usage_periods (user_id, period_start, period_end, usage_campaigns_current, \
-                usage_creators_current_month, enrichments_current_month, periods_skipped) \
-            select g.user_id, x.ended_start, x.ended_end, g.usage_campaigns_current, g.usage_creators_current_month, \
-                g.enrichments_current_month, x.skipped \
-            from x join public.user_usage g on g.user_id = x.id where x.ended_start is not null \
-            on conflict (user_id, period_start) do nothing \
-            returning user_id \
-        ) \
-        update public.user_usage g set plan_campaigns_limit = x.campaigns, plan_creators_limit = x.creators, \
-            plan_features = x.features::jsonb, usage_reset_date = x.reset_date, usage_anchor = x.anchor, \
-            usage_period_start = x.period_start, reset_held = x.held, early_reset_subscription = x.early_reset, \
-            usage_creators_current_month = case when a.user_id is null then g.usage_creators_current_month else 0 end, \
-            enrichments_current_month = case when a.user_id is null then g.enrichments_current_month else 0 end \
-        from x left join archived a on a.user_id = x.id \
-        where g.user_id = x.id";
-
     INSERT_SYSTEM_DATA = "\
         insert into public.user_system_data (id, user_id, signup_timestamp, email_schedule_status, last_webhook_event, \
             last_webhook_timestamp) \
@@ -142,15 +86,76 @@ statements! {
         on conflict (user_id) do update set signup_timestamp = excluded.signup_timestamp, \
             email_schedule_status = excluded.email_schedule_status, last_webhook_event = excluded.last_webhook_event, \
             last_webhook_timestamp = excluded.last_webhook_timestamp";
+}
+
+parts! {
+    UPDATE_USERS = "\
+        users_written as (update public.users u set \
+            email = x.email, full_name = x.full_name, deleted_at = x.deleted_at \
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) as x(id, email, full_name, deleted_at) \
+        where u.id = x.id)";
+
+    UPDATE_SUBSCRIPTIONS = "\
+        subscriptions_written as (update public.user_subscriptions s set \
+            current_plan = x.current_plan, intended_plan = x.intended_plan, \
+            subscription_status = x.subscription_status, trial_status = x.trial_status, \
+            trial_start_date = x.trial_start_date, trial_end_date = x.trial_end_date, \
+            trial_conversion_date = x.trial_conversion_date, subscription_cancel_date = x.subscription_cancel_date, \
+            subscription_renewal_date = x.subscription_renewal_date, billing_sync_status = x.billing_sync_status, \
+            next_change_at = x.next_change_at \
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
+            $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::timestamptz[]) \
+            as x(id, current_plan, intended_plan, subscription_status, trial_status, trial_start_date, trial_end_date, \
+                trial_conversion_date, subscription_cancel_date, subscription_renewal_date, billing_sync_status, \
+                next_change_at) \
+        where s.user_id = x.id)";
+
+    UPDATE_BILLING = "\
+        billing_written as (update public.user_billing b set stripe_customer_id = x.stripe_customer_id, \
+            stripe_subscription_id = x.stripe_subscription_id, payment_method_id = x.payment_method_id, \
+            card_last_4 = x.card_last_4, card_brand = x.card_brand, card_exp_month = x.card_exp_month, \
+            card_exp_year = x.card_exp_year, billing_address_city = x.billing_address_city, \
+            billing_address_country = x.billing_address_country, \
+            billing_address_postal_code = x.billing_address_postal_code \
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::int4[], \
+            $9::text[], $10::text[], $11::text[]) \
+            as x(id, stripe_customer_id, stripe_subscription_id, payment_method_id, card_last_4, card_brand, \
+                card_exp_month, card_exp_year, billing_address_city, billing_address_country, \
+                billing_address_postal_code) \
+        where b.user_id = x.id)";
+
+    /// A period that ended is archived from the row's own counters, and only what was archived is zeroed: exactly once.
+    UPDATE_USAGE = "\
+        usage_x as ( \
+            select * from unnest($1::uuid[], $2::int4[], $3::int4[], $4::text[], $5::timestamptz[], $6::timestamptz[], \
+                $7::timestamptz[], $8::bool[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::int4[]) \
+                as x(id, campaigns, creators, features, reset_date, anchor, period_start, held, early_reset, \
+                    ended_start, ended_end, skipped) \
+        ), usage_archived as ( \
+            insert into billsync.usage_periods (user_id, period_start, period_end, usage_campaigns_current, \
+                usage_creators_current_month, enrichments_current_month, periods_skipped) \
+            select g.user_id, x.ended_start, x.ended_end, g.usage_campaigns_current, g.usage_creators_current_month, \
+                g.enrichments_current_month, x.skipped \
+            from usage_x x join public.user_usage g on g.user_id = x.id where x.ended_start is not null \
+            on conflict (user_id, period_start) do nothing \
+            returning user_id \
+        ), usage_written as ( \
+        update public.user_usage g set plan_campaigns_limit = x.campaigns, plan_creators_limit = x.creators, \
+            plan_features = x.features::jsonb, usage_reset_date = x.reset_date, usage_anchor = x.anchor, \
+            usage_period_start = x.period_start, reset_held = x.held, early_reset_subscription = x.early_reset, \
+            usage_creators_current_month = case when a.user_id is null then g.usage_creators_current_month else 0 end, \
+            enrichments_current_month = case when a.user_id is null then g.enrichments_current_month else 0 end \
+        from usage_x x left join usage_archived a on a.user_id = x.id \
+        where g.user_id = x.id)";
 
     /// The schedule is changed entry by entry: what the application put beside ours stays.
     UPDATE_SYSTEM_DATA = "\
-        update public.user_system_data d set signup_timestamp = x.signup, last_webhook_event = x.event, \
+        system_written as (update public.user_system_data d set signup_timestamp = x.signup, last_webhook_event = x.event, \
             last_webhook_timestamp = x.event_at, \
             email_schedule_status = case when x.changed is null then d.email_schedule_status else \
                 (case jsonb_typeof(d.email_schedule_status) when 'object' then d.email_schedule_status else '{}' end \
                     - array(select jsonb_array_elements_text(x.removed::jsonb))) || x.changed::jsonb end \
         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::timestamptz[], $5::text[], $6::text[]) \
             as x(id, signup, event, event_at, removed, changed) \
-        where d.user_id = x.id";
+        where d.user_id = x.id)";
 }

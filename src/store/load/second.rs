@@ -1,18 +1,20 @@
 //! The second load: everything of the Clerk users concerned, and what the facts refer to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
 use super::concerned::{references, trial_end};
+use super::rows::{Load, LoadedRow, bind_lookups};
+use super::sql::LOAD_SECOND;
 use super::{Concerned, First, Missing, note_claims};
 use crate::domain::billing::facts::Fact;
-use crate::domain::billing::stored::{InvoiceSummary, Loaded, Owner, StoredObject};
+use crate::domain::billing::stored::{InvoiceSummary, Loaded, Owner};
 use crate::domain::event::{ObjectKey, Provider};
 use crate::store::error::StoreError;
-use crate::store::facts::{self, Lookup, TrialEnd};
+use crate::store::facts::{Lookup, TrialEnd};
 use crate::store::pool::Tx;
-use crate::store::{owners, users};
+use crate::store::users;
 
 /// Everything that the fold needs, and how the users' rows are found again.
 #[derive(Debug, Default)]
@@ -25,39 +27,66 @@ pub struct Second {
 
 /// Reads under all locks. The Clerk users of `first` have to be locked.
 pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -> Result<Second, StoreError> {
-    let clerk_ids: Vec<&str> = first.clerk_ids.iter().map(String::as_str).collect();
-    let (mut user_ids, mut stored_users, mut missing) = (HashMap::new(), Vec::new(), Missing::default());
-    if !clerk_ids.is_empty() {
-        let rows = owners::load_of_clerk_users(tx, &clerk_ids).await?;
-        missing = check(concerned, &first, &rows);
-        if !missing.is_nothing() {
-            return Ok(Second { missing, ..Second::default() });
-        }
-        let linked = |owner: &&Owner| owner.clerk_user_id.is_some() && !concerned.customers.contains(&owner.owner_id);
-        let others: Vec<&str> = rows.iter().filter(linked).map(|owner| owner.owner_id.as_str()).collect();
-        let mut found = facts::load_of_clerk_users(tx, &clerk_ids).await?;
-        if !others.is_empty() {
-            found.extend(facts::load_of_customers(tx, &others, &concerned.object_ids()).await?);
-        }
-        let late =
-            if concerned.late_lookups.is_empty() { Vec::new() } else { facts::load_by_key(tx, &concerned.late_lookups).await? };
-        (user_ids, stored_users) = users::lock(tx, &clerk_ids).await?;
-        // Those with the object itself first: they are kept.
-        first.keep_objects(late);
-        first.keep_objects(found);
-        first.owners.extend(rows.into_iter().map(|owner| (owner.owner_id.clone(), owner)));
+    let clerk_ids: Vec<String> = first.clerk_ids.iter().cloned().collect();
+    let (user_ids, users) = if clerk_ids.is_empty() { (HashMap::new(), Vec::new()) } else { users::lock(tx, &clerk_ids).await? };
+    let mut asked = Asked::default();
+    let mut summaries = Vec::new();
+    let mut lookups = concerned.late_lookups.clone();
+    lookups.extend(asked.references(concerned, &first));
+    let trials = asked.trials(concerned, &first);
+    let owners = load(tx, concerned, &clerk_ids, &lookups, &trials, &mut first, &mut summaries).await?;
+    let missing = check(concerned, &first, &owners);
+    if !missing.is_nothing() {
+        return Ok(Second { missing, ..Second::default() });
     }
-    let mut objects = first.objects;
-    load_references(tx, concerned, &mut objects, &first.owners).await?;
-    let invoice_summaries = load_summaries(tx, concerned, &objects).await?;
+    first.owners.extend(owners.into_iter().map(|owner| (owner.owner_id.clone(), owner)));
+    // What the facts of further customers refer to; most users have one customer.
+    let lookups: Vec<Lookup> = asked.references(concerned, &first).collect();
+    let trials = asked.trials(concerned, &first);
+    load(tx, concerned, &[], &lookups, &trials, &mut first, &mut summaries).await?;
     let loaded = Loaded {
-        objects: objects.into_values().collect(),
-        invoice_summaries,
+        objects: first.objects.into_values().collect(),
+        invoice_summaries: summaries,
         owners: first.owners.into_values().collect(),
         operator_links: first.operator_links,
-        users: stored_users,
+        users,
     };
     Ok(Second { loaded, user_ids, missing })
+}
+
+/// Reads what is asked for, if anything is, and returns the owners.
+async fn load(
+    tx: &mut Tx,
+    concerned: &Concerned,
+    clerk_ids: &[String],
+    lookups: &[Lookup],
+    trials: &[TrialEnd],
+    first: &mut First,
+    summaries: &mut Vec<InvoiceSummary>,
+) -> Result<Vec<Owner>, StoreError> {
+    let mut owners = Vec::new();
+    if clerk_ids.is_empty() && lookups.is_empty() && trials.is_empty() {
+        return Ok(owners);
+    }
+    let query: Load<'_> = tx.query_as(LOAD_SECOND);
+    let query = query
+        .bind(clerk_ids)
+        .bind(concerned.customers.iter().map(String::as_str).collect::<Vec<_>>())
+        .bind(concerned.object_ids());
+    let query = bind_lookups(query, lookups)
+        .bind(trials.iter().map(|trial| trial.customer_id.as_str()).collect::<Vec<_>>())
+        .bind(trials.iter().map(|trial| trial.subscription.as_str()).collect::<Vec<_>>())
+        .bind(trials.iter().map(|trial| trial.since).collect::<Vec<_>>())
+        .bind(loaded_one_by_one(concerned, first));
+    for row in query.fetch_all(tx.connection()?).await? {
+        match row {
+            LoadedRow::Object(row) => first.keep_object(row),
+            LoadedRow::Owner(owner) => owners.push(owner),
+            LoadedRow::Summary(summary) => summaries.push(summary),
+            LoadedRow::Event(_) | LoadedRow::Link(_) | LoadedRow::Catalog(_) => {}
+        }
+    }
+    Ok(owners)
 }
 
 /// The users' own rows were read before they were locked: what they claim or hold may have changed since.
@@ -72,49 +101,47 @@ fn check(concerned: &Concerned, first: &First, rows: &[Owner]) -> Missing {
     missing
 }
 
-/// The payment methods and test clocks that are referred to and not loaded yet.
-async fn load_references(
-    tx: &mut Tx,
-    concerned: &Concerned,
-    objects: &mut BTreeMap<ObjectKey, StoredObject>,
-    owners: &BTreeMap<String, Owner>,
-) -> Result<(), StoreError> {
-    let mut ids: BTreeSet<&str> = concerned.references.iter().map(String::as_str).collect();
-    ids.extend(objects.values().filter_map(|object| object.fact.as_deref()).flat_map(references));
-    ids.extend(owners.values().filter_map(|owner| owner.test_clock.as_deref()));
-    let batch: BTreeSet<&ObjectKey> = concerned.lookups.iter().map(|lookup| &lookup.key).collect();
-    let lookups: Vec<Lookup> = ids
-        .into_iter()
-        .map(|id| ObjectKey { provider: Provider::Stripe, account: String::new(), object_id: id.to_owned() })
-        .filter(|key| !objects.contains_key(key) && !batch.contains(key))
-        .map(|key| Lookup { key, order: None })
-        .collect();
-    if !lookups.is_empty() {
-        let rows = facts::load_by_key(tx, &lookups).await?;
-        let found = rows.into_iter().filter_map(facts::ObjectRow::into_object);
-        objects.extend(found.map(|object| (object.key.clone(), object)));
-    }
-    Ok(())
+/// What was asked for already, found or not.
+#[derive(Debug, Default)]
+struct Asked {
+    references: BTreeSet<ObjectKey>,
+    trials: BTreeSet<TrialEnd>,
 }
 
-async fn load_summaries(
-    tx: &mut Tx,
-    concerned: &Concerned,
-    objects: &BTreeMap<ObjectKey, StoredObject>,
-) -> Result<Vec<InvoiceSummary>, StoreError> {
-    let mut trials: BTreeSet<TrialEnd> = concerned.trials.clone();
-    trials.extend(
-        objects
-            .values()
-            .filter(|object| object.key.account.is_empty())
-            .filter_map(|object| trial_end(object.owner_id.as_deref(), &object.key.object_id, object.fact.as_deref()?)),
-    );
-    if trials.is_empty() {
-        return Ok(Vec::new());
+impl Asked {
+    /// The payment methods and test clocks that are referred to and not loaded yet.
+    fn references(&mut self, concerned: &Concerned, first: &First) -> impl Iterator<Item = Lookup> {
+        let mut ids: BTreeSet<&str> = concerned.references.iter().map(String::as_str).collect();
+        ids.extend(first.objects.values().filter_map(|object| object.fact.as_deref()).flat_map(references));
+        ids.extend(first.owners.values().filter_map(|owner| owner.test_clock.as_deref()));
+        let batch: BTreeSet<&ObjectKey> = concerned.lookups.iter().map(|lookup| &lookup.key).collect();
+        let keys: Vec<ObjectKey> = ids
+            .into_iter()
+            .map(|id| ObjectKey { provider: Provider::Stripe, account: String::new(), object_id: id.to_owned() })
+            .filter(|key| !first.objects.contains_key(key) && !batch.contains(key))
+            .filter(|key| self.references.insert(key.clone()))
+            .collect();
+        keys.into_iter().map(|key| Lookup { key, order: None })
     }
-    let trials: Vec<TrialEnd> = trials.into_iter().collect();
-    let mut loaded: BTreeSet<&str> = concerned.lookups.iter().map(|lookup| lookup.key.object_id.as_str()).collect();
-    let invoices = objects.values().filter(|object| matches!(object.fact.as_deref(), Some(Fact::Invoice(_))));
+
+    /// The questions that the trials of subscriptions put to invoices which are not in memory.
+    fn trials(&mut self, concerned: &Concerned, first: &First) -> Vec<TrialEnd> {
+        let mut trials: BTreeSet<TrialEnd> = concerned.trials.clone();
+        trials.extend(
+            first
+                .objects
+                .values()
+                .filter(|object| object.key.account.is_empty())
+                .filter_map(|object| trial_end(object.owner_id.as_deref(), &object.key.object_id, object.fact.as_deref()?)),
+        );
+        trials.into_iter().filter(|trial| self.trials.insert(trial.clone())).collect()
+    }
+}
+
+/// The batch's own objects, and the invoices in memory.
+fn loaded_one_by_one(concerned: &Concerned, first: &First) -> Vec<String> {
+    let invoices = first.objects.values().filter(|object| matches!(object.fact.as_deref(), Some(Fact::Invoice(_))));
+    let mut loaded: BTreeSet<&str> = concerned.object_ids().into_iter().collect();
     loaded.extend(invoices.map(|object| object.key.object_id.as_str()));
-    facts::summarise_invoices(tx, &trials, &loaded.into_iter().collect::<Vec<_>>()).await
+    loaded.into_iter().map(str::to_owned).collect()
 }

@@ -85,8 +85,8 @@ async fn blocks_read(bench: &Bench) -> i64 {
     let mut transaction = connection.begin().await.unwrap();
     transaction.execute(AssertSqlSafe(BEGIN_BATCH.split_once(';').unwrap().1)).await.unwrap();
     let calls = [
-        ("LOAD_FACTS_OF_CUSTOMERS", "'{cus_1}', '{}'"),
-        ("SUMMARISE_INVOICES", "'{cus_1}', '{sub_1}', '{2026-03-04T04:52:20Z}', '{}'"),
+        ("LOAD_FIRST", "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{cus_1}', '{cus_1}', '{}'"),
+        ("LOAD_SECOND", "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{cus_1}', '{sub_1}', '{2026-03-04T04:52:20Z}', '{}'"),
     ];
     let mut blocks = 0;
     for (name, arguments) in calls {
