@@ -2,6 +2,7 @@
 //! means is the decoder's business. The key is shown to nobody but Clerk.
 
 mod error;
+mod jwks;
 mod pace;
 mod request;
 mod users;
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::Secret;
 
 pub use crate::clerk_api::error::ClerkApiError;
+pub use crate::clerk_api::jwks::JwksClient;
 pub use crate::clerk_api::users::{FetchedUser, UserCursor, UserPage};
 
 /// Where Clerk's API is, unless a setting says otherwise.

@@ -41,6 +41,10 @@ pub struct Config {
     pub clerk_secret_key: Option<Secret>,
     pub clerk_api_base: Option<String>,
     pub api_tokens: Vec<ApiToken>,
+    /// Keys of session tokens: a PEM or JWK set itself, a file that holds one, or the URL of a JWK set.
+    pub jwt_keys: Option<JwtKeys>,
+    pub jwt_issuer: Option<String>,
+    pub jwt_authorized_parties: Vec<String>,
     pub rules: Rules,
     pub signature_tolerance_seconds: i64,
     pub body_limit_bytes: usize,
@@ -64,6 +68,14 @@ pub enum Pooler {
     None,
     /// Supavisor or pgBouncer in transaction mode: no named statement, no session state.
     Transaction,
+}
+
+/// Where the public keys of session tokens are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwtKeys {
+    Text(String),
+    File(PathBuf),
+    Url(String),
 }
 
 /// A named bearer token of the API.

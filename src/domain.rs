@@ -2,6 +2,7 @@
 
 pub mod billing;
 pub mod clerk;
+pub mod discovery;
 pub mod event;
 pub mod json_text;
 pub mod rules;

@@ -4,13 +4,15 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use thiserror::Error;
 
 use crate::clerk_api::{ClerkApi, ClerkApiError, FetchedUser, UserCursor};
 use crate::domain::clerk::{self, ApiRead};
 use crate::domain::event::{Event, Outcome, Source};
 use crate::ingest::committer::{Committer, SubmitError};
+use crate::ingest::missing_user::{SourceError, UserSource};
 use crate::ingest::transaction::Receipt;
 use crate::store::{Store, StoreError};
 
@@ -52,6 +54,18 @@ pub enum EnsureError {
     Submit(#[from] SubmitError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl UserSource for ClerkApi {
+    fn fetch_user<'a>(&'a self, clerk_id: &'a str) -> BoxFuture<'a, Result<Option<Event>, SourceError>> {
+        let fetch = async move {
+            let fetched = ClerkApi::fetch_user(self, clerk_id).await.map_err(|error| SourceError(error.to_string()))?;
+            let Some(user) = fetched else { return Ok(None) };
+            let read = ApiRead { as_of: user.as_of, source: Source::Reconcile };
+            clerk::decode_object(&user.text, &read).map(Some).map_err(|malformed| SourceError(malformed.to_string()))
+        };
+        fetch.boxed()
+    }
 }
 
 /// What users are ensured with. Cheap to clone.

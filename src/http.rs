@@ -3,6 +3,7 @@
 pub mod application;
 pub mod auth;
 mod body;
+mod discovery;
 pub mod end_signals;
 mod events;
 mod health;
@@ -12,6 +13,7 @@ mod page;
 pub mod problem;
 mod request;
 pub mod server;
+pub mod sessions;
 mod usage;
 mod users;
 mod webhooks;

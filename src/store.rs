@@ -5,12 +5,15 @@
 mod statements;
 
 mod apply;
+mod campaigns;
 mod consume;
+mod creator_lists;
 mod error;
 mod events;
 mod facts;
 mod inspect;
 mod ledger;
+mod list_items;
 mod load;
 mod locks;
 mod migrations;
@@ -26,17 +29,26 @@ mod reconcile;
 mod refetch_queue;
 mod retention;
 mod schedule;
+mod scraping_jobs;
+mod scraping_results;
 mod sync_cursors;
 mod usage;
 mod users;
 mod users_sql;
 
 pub use apply::{probe_writes, write_batch};
+pub use campaigns::{Campaign, CampaignFilter, CampaignOutcome, CampaignUpdate, NewCampaign};
 pub use consume::{Meter, Metered, Reading, UsageRow};
+pub use creator_lists::{CreatorList, CreatorListFilter, CreatorListUpdate};
 pub use error::{ErrorKind, StoreError};
 pub use events::{LedgerEvent, LedgerFilter};
 pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
+<<<<<<< HEAD
 pub use ledger::{KnownEvent, LedgerEntry};
+=======
+pub use ledger::{KnownEvent, LedgerEntry, record_events};
+pub use list_items::{ItemFilter, ItemOutcome, ListItem, NewItem, Ordered};
+>>>>>>> 745adf3 (Serve campaigns, jobs, results and lists, and let signed-in users read their own)
 pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
@@ -50,6 +62,8 @@ pub use rebuild::{DerivedColumns, ObjectCursor, load_owner_histories};
 pub use reconcile::{CustomerOwner, Customers, HeldObject};
 pub use refetch_queue::QueuedRefetch;
 pub use schedule::LastRun;
+pub use scraping_jobs::{Job, JobFilter, JobOutcome, JobUpdate, NewJob};
+pub use scraping_results::JobResult;
 pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 
 /// Every statement by name: what the test of the schema prepares.
@@ -73,6 +87,11 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         usage::ALL,
         inspect::ALL,
         events::ALL,
+        campaigns::ALL,
+        scraping_jobs::ALL,
+        scraping_results::ALL,
+        creator_lists::ALL,
+        list_items::ALL,
         profiles::ALL,
         profile_update::ALL,
         rebuild::ALL,

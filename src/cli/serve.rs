@@ -1,5 +1,7 @@
 //! `billsync serve`: receive webhooks until asked to end.
 
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use clap::Args;
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
 use crate::cli::stripe;
+use crate::cli::users::clerk_api;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::domain::signature::standard_webhooks::ClerkSecret;
@@ -18,6 +21,7 @@ use crate::http::auth::ApiToken;
 use crate::http::end_signals::EndSignals;
 use crate::http::server::{self, ServerOptions};
 use crate::ingest::committer;
+use crate::ingest::missing_user::UserSource;
 use crate::metrics;
 use crate::schedule::{self, Schedule, Work};
 use crate::store::Store;
@@ -83,6 +87,8 @@ pub fn start(config: &Config, listen: &str, store: &Store) -> anyhow::Result<App
         body_limit_bytes: config.body_limit_bytes,
         store: Some(store.clone()),
         api_tokens: api_tokens(config)?,
+        sessions: sessions::sessions(config)?,
+        user_source: user_source(config)?,
         ..ServerOptions::default()
     };
     let rules = Arc::new(config.rules.clone());
@@ -102,6 +108,13 @@ async fn remember_newest_events(store: Store) {
         Ok(times) => times.into_iter().for_each(|(provider, at)| metrics::note_newest(provider, at)),
         Err(error) => tracing::debug!(cause = %error, "the age of the newest events is not known until the next one"),
     }
+}
+
+fn user_source(config: &Config) -> anyhow::Result<Option<Arc<dyn UserSource>>> {
+    if config.clerk_secret_key.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(clerk_api(config)?)))
 }
 
 fn api_tokens(config: &Config) -> anyhow::Result<Vec<ApiToken>> {

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use crate::config::layers::{Given, Layers};
 use crate::config::report;
 use crate::config::secret::{DatabaseUrl, Secret};
-use crate::config::{ApiToken, Config, ConfigError, Pooler};
+use crate::config::{ApiToken, Config, ConfigError, JwtKeys, Pooler};
 use crate::domain::rules::{Livemode, Rules};
+use crate::domain::signature::session_token::PublicKeys;
 use crate::domain::signature::standard_webhooks::ClerkSecret;
 use crate::domain::signature::stripe::StripeSecret;
 use crate::telemetry::Format;
@@ -40,6 +41,9 @@ pub fn parse(layers: Layers) -> Result<Config, ConfigError> {
         clerk_secret_key: reader.one("CLERK_SECRET_KEY", secret),
         clerk_api_base: reader.one("CLERK_API_BASE", http_url),
         api_tokens: reader.list("BILLSYNC_API_TOKENS", api_token),
+        jwt_keys: reader.one("BILLSYNC_JWT_KEYS", jwt_keys),
+        jwt_issuer: reader.one("BILLSYNC_JWT_ISSUER", |text| Ok(text.to_owned())),
+        jwt_authorized_parties: reader.list("BILLSYNC_JWT_AUTHORIZED_PARTIES", |text| Ok(text.to_owned())),
         signature_tolerance_seconds: reader.number("BILLSYNC_SIGNATURE_TOLERANCE_SECONDS", 300, 1..=86_400),
         body_limit_bytes: reader.number("BILLSYNC_BODY_LIMIT_BYTES", 2 * 1024 * 1024, 1024..=32 * 1024 * 1024),
         queue_events: reader.number("BILLSYNC_QUEUE_EVENTS", 1024, 1..=1_000_000),
@@ -177,6 +181,14 @@ impl Reader {
         if config.migration_database_url.is_some() && config.database_url.is_none() {
             self.layers.problems.push("BILLSYNC_MIGRATION_DATABASE_URL: has a meaning with DATABASE_URL only".into());
         }
+        if config.jwt_keys.is_some() && config.jwt_issuer.is_none() {
+            self.layers.problems.push("BILLSYNC_JWT_KEYS: set BILLSYNC_JWT_ISSUER too, Clerk's Frontend API URL".into());
+        }
+        if config.jwt_keys.is_none() && (config.jwt_issuer.is_some() || !config.jwt_authorized_parties.is_empty()) {
+            self.layers
+                .problems
+                .push("BILLSYNC_JWT_ISSUER, BILLSYNC_JWT_AUTHORIZED_PARTIES: have a meaning with BILLSYNC_JWT_KEYS only".into());
+        }
         for secret in &config.stripe_webhook_secrets {
             if !secret.expose().starts_with("whsec_") {
                 self.layers.warnings.push("STRIPE_WEBHOOK_SECRETS: Stripe's signing secrets begin with whsec_".into());
@@ -300,6 +312,14 @@ fn stripe_webhook_secret(text: &str) -> Result<Secret, String> {
 fn clerk_webhook_secret(text: &str) -> Result<Secret, String> {
     ClerkSecret::parse(text).map_err(|error| format!("cannot be used: {error}"))?;
     secret(text)
+}
+
+fn jwt_keys(text: &str) -> Result<JwtKeys, String> {
+    if text.starts_with("-----BEGIN") || text.starts_with('{') {
+        PublicKeys::parse(text).map_err(|error| format!("cannot be used: {error}"))?;
+        return Ok(JwtKeys::Text(text.to_owned()));
+    }
+    if text.contains("://") { http_url(text).map(JwtKeys::Url) } else { Ok(JwtKeys::File(PathBuf::from(text))) }
 }
 
 fn api_token(text: &str) -> Result<ApiToken, String> {

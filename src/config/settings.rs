@@ -65,6 +65,13 @@ pub const SETTINGS: &[Setting] = &[
         default: "none: /v1 and /admin are not mounted",
         meaning: "name:token pairs, comma-separated, at least 32 characters a token",
     },
+    plain(
+        "BILLSYNC_JWT_KEYS",
+        "none: no session is accepted",
+        "public keys of session tokens: a JWK set's URL, or a file or text with PEM or JWKs",
+    ),
+    plain("BILLSYNC_JWT_ISSUER", "none", "the `iss` of session tokens; needed with BILLSYNC_JWT_KEYS"),
+    plain("BILLSYNC_JWT_AUTHORIZED_PARTIES", "any", "the `azp` of session tokens that are accepted, comma-separated"),
     plain("BILLSYNC_LIVEMODE", "the mode of STRIPE_API_KEY, else any", "which of Stripe's modes is ours: live, test or any"),
     plain("BILLSYNC_LINK_BY_PAYMENT_LINK", "false", "whether a Payment Link's client_reference_id may link a customer"),
     plain("BILLSYNC_LINK_BY_VERIFIED_EMAIL", "false", "whether a verified address may link a customer"),

@@ -1,5 +1,6 @@
 //! Signature verification, both schemes, and [`VerifiedBody`]: the proof that a body was verified. No parsing of events.
 
+pub mod session_token;
 pub mod standard_webhooks;
 pub mod stripe;
 

@@ -53,6 +53,8 @@ impl fmt::Debug for ApiToken {
 pub(super) enum Caller {
     /// The application: everything is open to it.
     Service,
+    /// A signed-in user: may read what is theirs.
+    User(String),
 }
 
 impl Caller {
@@ -60,12 +62,36 @@ impl Caller {
     pub(super) fn expect_service(&self) -> Result<(), Problem> {
         match self {
             Caller::Service => Ok(()),
+            Caller::User(_) => Err(Problem::forbidden("a signed-in user may only read what is theirs")),
         }
     }
 
     /// Refuses a user who asks about another one.
-    pub(super) fn expect_access_to(&self, _clerk_id: &str) -> Result<(), Problem> {
-        self.expect_service()
+    pub(super) fn expect_access_to(&self, clerk_id: &str) -> Result<(), Problem> {
+        match self {
+            Caller::User(own) if own != clerk_id => Err(Problem::forbidden("a signed-in user may only read what is theirs")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whose rows a list may show: of a signed-in user their own, whatever was asked for. `None`: everybody's.
+    pub(super) fn narrow(&self, asked: Option<String>) -> Result<Option<String>, Problem> {
+        match (self, asked) {
+            (Caller::Service, asked) => Ok(asked),
+            (Caller::User(own), None) => Ok(Some(own.clone())),
+            (Caller::User(own), Some(asked)) => {
+                self.expect_access_to(&asked)?;
+                Ok(Some(own.clone()))
+            }
+        }
+    }
+
+    /// Who owns what is asked for by its id; `None`: anybody.
+    pub(super) fn owner(&self) -> Option<&str> {
+        match self {
+            Caller::Service => None,
+            Caller::User(own) => Some(own),
+        }
     }
 }
 
@@ -78,21 +104,43 @@ impl FromRequest for Caller {
     }
 }
 
-/// Lets a request with a token pass. Every token is compared, whichever matches.
-pub(super) async fn require_token<B: MessageBody>(
+/// Lets a request with a token of ours or of a session pass.
+pub(super) async fn require_caller<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let caller = match request.app_data::<web::Data<Services>>() {
-        Some(services) => find_caller(&services.api_tokens, bearer(&request)),
-        None => None,
-    };
-    let Some(name) = caller else {
+    let Some(services) = request.app_data::<web::Data<Services>>().cloned() else {
         return Ok(request.into_response(Problem::unauthorized().error_response()).map_into_right_body());
     };
-    tracing::debug!(token = %name, "authorised");
-    request.extensions_mut().insert(Caller::Service);
-    next.call(request).await.map(ServiceResponse::map_into_left_body)
+    match identify(&services, bearer(&request)).await {
+        // Before the body is read: what is wrong with it is none of their business.
+        Ok(caller @ Caller::User(_)) if !request.method().is_safe() => {
+            let problem = caller.expect_service().err().unwrap_or_else(Problem::unauthorized);
+            Ok(request.into_response(problem.error_response()).map_into_right_body())
+        }
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.call(request).await.map(ServiceResponse::map_into_left_body)
+        }
+        Err(problem) => Ok(request.into_response(problem.error_response()).map_into_right_body()),
+    }
+}
+
+/// Every token is compared, whichever matches; a session's is looked at only when none does.
+async fn identify(services: &Services, presented: &[u8]) -> Result<Caller, Problem> {
+    if let Some(name) = find_caller(&services.api_tokens, presented) {
+        tracing::debug!(token = %name, "authorised");
+        return Ok(Caller::Service);
+    }
+    let token = std::str::from_utf8(presented).ok().filter(|token| token.contains('.'));
+    let (Some(sessions), Some(token)) = (&services.sessions, token) else { return Err(Problem::unauthorized()) };
+    match sessions.verify(token, services.clock.now()).await {
+        Ok(clerk_id) => Ok(Caller::User(clerk_id)),
+        Err(cause) => {
+            tracing::debug!(%cause, "refused a session token");
+            Err(Problem::unauthorized())
+        }
+    }
 }
 
 fn bearer(request: &ServiceRequest) -> &[u8] {

@@ -62,9 +62,10 @@ fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let inner = error.inner();
-        if inner.is_data() {
-            at_fault(&error.path().to_string(), &inner.to_string())
+        let (path, inner) = (error.path().to_string(), error.inner());
+        // Some wrong types are syntax errors to serde_json.
+        if inner.is_data() || path != "." {
+            at_fault(&path, &inner.to_string())
         } else {
             Problem::bad_request(format!("the body is not valid JSON: {inner}"))
         }

@@ -7,6 +7,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+use crate::http::discovery::{campaigns, items, jobs, lists, results};
 use crate::http::{events, problem, users};
 
 /// The whole description.
@@ -18,7 +19,12 @@ pub fn document() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "billsync", description = "Billing state, usage and discovery data of an application's users. \
         Errors are RFC 9457 problem documents; lists are paged by opaque cursors."),
-    paths(users::list, users::show, users::update, events::list, events::list_of_user, events::show, events::replay),
+    paths(users::list, users::show, users::update, events::list, events::list_of_user, events::show, events::replay,
+        campaigns::list, campaigns::create, campaigns::show, campaigns::update, campaigns::delete,
+        jobs::list, jobs::create, jobs::show, jobs::update, jobs::delete,
+        results::list, results::create, results::show, results::update, results::delete,
+        lists::list, lists::create, lists::show, lists::update, lists::delete,
+        items::list, items::create, items::show, items::update, items::delete, items::order),
     components(schemas(problem::Document)),
     security(("bearer" = [])),
     modifiers(&Bearer),

@@ -75,6 +75,11 @@ impl Cursor {
         Cursor(list.to_owned(), at.timestamp_micros(), id.into())
     }
 
+    /// After a row that is ordered by a number.
+    pub(super) fn position(list: &str, position: i64, id: impl Into<String>) -> Cursor {
+        Cursor(list.to_owned(), position, id.into())
+    }
+
     /// Reads one of that list.
     pub(super) fn read(text: Option<&str>, list: &str) -> Result<Option<Cursor>, Problem> {
         let Some(text) = text else { return Ok(None) };
@@ -92,6 +97,11 @@ impl Cursor {
     /// The time and the text that decides among equals.
     pub(super) fn time_and_text(&self) -> Result<(DateTime<Utc>, String), Problem> {
         Ok((self.time()?, self.2.clone()))
+    }
+
+    /// The position and the id of a row.
+    pub(super) fn position_and_id(&self) -> Result<(i32, Uuid), Problem> {
+        Ok((i32::try_from(self.1).map_err(|_| malformed())?, self.uuid()?))
     }
 
     fn encode(&self) -> String {

@@ -88,7 +88,10 @@ impl Problem {
 
     /// 401, naming the way to be authorised.
     pub fn unauthorized() -> Problem {
-        let mut problem = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token of BILLSYNC_API_TOKENS is needed");
+        let mut problem = Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "a bearer token is needed: one of BILLSYNC_API_TOKENS, or a valid session token",
+        );
         problem.asks_for_token = true;
         problem
     }

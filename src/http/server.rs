@@ -16,11 +16,12 @@ use crate::clock::Clock;
 use crate::domain::rules::Rules;
 use crate::domain::signature::standard_webhooks::ClerkSecret;
 use crate::domain::signature::stripe::StripeSecret;
-use crate::http::auth::{ApiToken, require_token};
+use crate::http::auth::{ApiToken, require_caller};
 use crate::http::body::BodyBounds;
 use crate::http::problem::Problem;
 use crate::http::request::{RequestSpan, name_request_id};
-use crate::http::{events, health, usage, users, webhooks};
+use crate::http::sessions::Sessions;
+use crate::http::{discovery, events, health, usage, users, webhooks};
 use crate::ingest::committer::Committer;
 use crate::ingest::missing_user::UserSource;
 use crate::store::Store;
@@ -38,9 +39,11 @@ pub struct ServerOptions {
     pub stripe_secrets: Vec<StripeSecret>,
     /// Without them the route does not exist.
     pub clerk_secrets: Vec<ClerkSecret>,
-    /// What the API works with; without it, or without tokens, nothing below `/v1` exists.
+    /// What the API works with; without it, or without tokens or sessions, nothing below `/v1` exists.
     pub store: Option<Store>,
     pub api_tokens: Vec<ApiToken>,
+    /// Whose sessions let a signed-in user read what is theirs; `None`: nobody's.
+    pub sessions: Option<Sessions>,
     /// Who is asked about users whom no event has made; without one they are unknown.
     pub user_source: Option<Arc<dyn UserSource>>,
     pub signature_tolerance: Duration,
@@ -65,6 +68,7 @@ impl Default for ServerOptions {
             clerk_secrets: Vec::new(),
             store: None,
             api_tokens: Vec::new(),
+            sessions: None,
             user_source: None,
             signature_tolerance: Duration::from_secs(300),
             body_limit_bytes: 2 * 1024 * 1024,
@@ -87,6 +91,7 @@ pub(super) struct Services {
     pub(super) clerk_secrets: Vec<ClerkSecret>,
     pub(super) store: Option<Store>,
     pub(super) api_tokens: Vec<ApiToken>,
+    pub(super) sessions: Option<Sessions>,
     pub(super) user_source: Option<Arc<dyn UserSource>>,
     pub(super) signature_tolerance: Duration,
     pub(super) body_bounds: BodyBounds,
@@ -124,6 +129,7 @@ pub fn build(options: ServerOptions, committer: Committer, rules: Arc<Rules>, cl
         clerk_secrets: options.clerk_secrets,
         store: options.store,
         api_tokens: options.api_tokens,
+        sessions: options.sessions,
         user_source: options.user_source,
         signature_tolerance: options.signature_tolerance,
         body_bounds: BodyBounds { limit_bytes: options.body_limit_bytes, read_timeout: options.body_read_timeout },
@@ -165,9 +171,9 @@ fn mount(config: &mut web::ServiceConfig, services: &Services) {
     if !services.clerk_secrets.is_empty() {
         config.service(webhook_route("/webhooks/clerk").route(web::post().to(webhooks::receive_clerk)));
     }
-    if services.store.is_some() && !services.api_tokens.is_empty() {
-        let api = web::scope("/v1").wrap(from_fn(require_token));
-        config.service(api.configure(usage::mount).configure(users::mount).configure(events::mount));
+    if services.store.is_some() && (!services.api_tokens.is_empty() || services.sessions.is_some()) {
+        let api = web::scope("/v1").wrap(from_fn(require_caller));
+        config.service(api.configure(usage::mount).configure(users::mount).configure(events::mount).configure(discovery::mount));
     }
     config
         .service(read_route("/healthz").route(web::get().to(health::healthz)).route(web::head().to(health::healthz)))

@@ -7,8 +7,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::billing::usage_period::{Period, plan_rollover};
+use crate::http::auth::Caller;
 use crate::http::problem::Problem;
 use crate::http::server::Services;
+use crate::http::users::known_form;
 use crate::metrics;
 use crate::store::{ArchivedPeriod, Meter, Metered, Reading, UsageRow};
 
@@ -78,9 +80,11 @@ impl MeterAnswer {
 /// `POST …/consume`.
 async fn consume(
     path: web::Path<(String, String)>,
+    caller: Caller,
     body: Result<Bytes, Error>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
+    caller.expect_service()?;
     let (clerk_id, meter) = path.into_inner();
     meter_request(&services, &clerk_id, &meter, body, 1).await
 }
@@ -88,9 +92,11 @@ async fn consume(
 /// `POST …/release`: gives back, down to zero.
 async fn release(
     path: web::Path<(String, String)>,
+    caller: Caller,
     body: Result<Bytes, Error>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
+    caller.expect_service()?;
     let (clerk_id, meter) = path.into_inner();
     meter_request(&services, &clerk_id, &meter, body, -1).await
 }
@@ -102,6 +108,7 @@ async fn meter_request(
     body: Result<Bytes, Error>,
     sign: i32,
 ) -> Result<HttpResponse, Problem> {
+    let clerk_id = known_form(clerk_id)?;
     let meter = Meter::parse(meter).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "there is no such meter: the meters are campaigns, creators and enrichments")
     })?;
@@ -190,17 +197,19 @@ impl From<ArchivedPeriod> for PeriodAnswer {
 }
 
 /// `GET …/usage`. Reading ends no period, but shows what the next request to a meter will find.
-async fn show(clerk_id: web::Path<String>, services: web::Data<Services>) -> Result<HttpResponse, Problem> {
+async fn show(clerk_id: web::Path<String>, caller: Caller, services: web::Data<Services>) -> Result<HttpResponse, Problem> {
+    caller.expect_access_to(&clerk_id)?;
+    let clerk_id = known_form(&clerk_id)?;
     let (store, now) = (services.store()?, services.clock.now());
-    let row = store.find_usage(&clerk_id).await?.ok_or_else(unknown_user)?;
-    let periods = store.list_usage_periods(&clerk_id, PERIODS).await?;
+    let row = store.find_usage(clerk_id).await?.ok_or_else(unknown_user)?;
+    let periods = store.list_usage_periods(clerk_id, PERIODS).await?;
     let (period_start, resets_at, is_over) = match next_period(&row, now) {
         Some(next) => (Some(next.start), Some(next.end), true),
         None => (row.usage_period_start, row.usage_reset_date, false),
     };
     let counted = |used: i32| if is_over { 0 } else { used };
     Ok(HttpResponse::Ok().json(UsageAnswer {
-        user_id: &clerk_id,
+        user_id: clerk_id,
         period_start,
         resets_at,
         reset_held: row.reset_held,

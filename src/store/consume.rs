@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::store::error::{ErrorKind, StoreError};
-use crate::store::pool::Store;
+use crate::store::pool::{Store, Tx};
 use crate::store::usage::{self, LOCK_DUE_USAGE_OF_ONE, enrichments_limit, on_test_clocks};
 
 /// A meter waits for the row's other writers no longer than a caller would.
@@ -211,24 +211,46 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<ConsumeRow>, StoreError> {
         let mut tx = self.begin_with(BEGIN_CONSUME).await?;
-        let query = tx
-            .query_as::<ConsumeRow>(meter.statement())
-            .bind(clerk_id.to_owned())
-            .bind(amount)
-            .bind(key.map(str::to_owned))
-            .bind(now)
-            .bind(meter.as_str());
-        match query.fetch_optional(tx.connection()?).await {
+        match count(&mut tx, clerk_id, meter, amount, key, now).await {
             Ok(row) => {
                 tx.commit().await?;
                 Ok(row)
             }
             Err(error) => {
-                let error = StoreError::from(error);
                 tx.roll_back_after(&error).await;
                 Err(error)
             }
         }
+    }
+
+    /// Runs `work`, which counts by [`consume_within`], in one transaction with it: a period that is over is ended first.
+    pub(crate) async fn metered<T>(
+        &self,
+        now: DateTime<Utc>,
+        work: impl AsyncFn(&mut Tx) -> Result<Step<T>, StoreError>,
+    ) -> Result<T, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let mut tx = self.begin_with(BEGIN_CONSUME).await?;
+            match work(&mut tx).await {
+                Ok(Step::Done(done)) => {
+                    tx.commit().await?;
+                    return Ok(done);
+                }
+                Ok(Step::Refused(refused)) => {
+                    tx.rollback().await;
+                    return Ok(refused);
+                }
+                Ok(Step::Due(id)) => {
+                    tx.rollback().await;
+                    self.reset_usage_of(id, now).await?;
+                }
+                Err(error) => {
+                    tx.roll_back_after(&error).await;
+                    return Err(error);
+                }
+            }
+        }
+        Err(StoreError::new(ErrorKind::Contended, "the usage row keeps changing"))
     }
 
     /// As the job does it, but waiting for whoever holds the row.
@@ -242,4 +264,58 @@ impl Store {
             }
         }
     }
+}
+
+/// How far a transaction came that counts something.
+#[derive(Debug)]
+pub(crate) enum Step<T> {
+    /// To be committed.
+    Done(T),
+    /// To be undone; this is the answer.
+    Refused(T),
+    /// To be undone: the period of this usage row has to be ended first.
+    Due(Uuid),
+}
+
+/// What a meter said within a transaction.
+#[derive(Debug)]
+pub(crate) enum Counted {
+    Allowed,
+    Denied(Reading),
+    Due(Uuid),
+    UnknownUser,
+}
+
+/// Counts within a transaction of the caller's, which decides whether it stands.
+pub(crate) async fn consume_within(
+    tx: &mut Tx,
+    clerk_id: &str,
+    meter: Meter,
+    amount: i32,
+    now: DateTime<Utc>,
+) -> Result<Counted, StoreError> {
+    Ok(match count(tx, clerk_id, meter, amount, None, now).await? {
+        None => Counted::UnknownUser,
+        Some(row) if row.is_due => Counted::Due(row.id),
+        Some(row) if row.allowed => Counted::Allowed,
+        Some(row) => Counted::Denied(Reading { allowed: false, used: row.used, limit: row.cap, resets_at: row.resets_at }),
+    })
+}
+
+async fn count(
+    tx: &mut Tx,
+    clerk_id: &str,
+    meter: Meter,
+    amount: i32,
+    key: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Option<ConsumeRow>, StoreError> {
+    let query = tx
+        .query_as::<ConsumeRow>(meter.statement())
+        .bind(clerk_id.to_owned())
+        .bind(amount)
+        .bind(key.map(str::to_owned))
+        .bind(now)
+        .bind(meter.as_str());
+    Ok(query.fetch_optional(tx.connection()?).await?)
 }

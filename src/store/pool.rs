@@ -196,6 +196,21 @@ impl Store {
         self.read_with(sql, false, bind).await
     }
 
+    /// Runs `work` in one transaction, and undoes it if it fails.
+    pub(crate) async fn within<T>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut tx = self.begin().await?;
+        match work(&mut tx).await {
+            Ok(done) => {
+                tx.commit().await?;
+                Ok(done)
+            }
+            Err(error) => {
+                tx.roll_back_after(&error).await;
+                Err(error)
+            }
+        }
+    }
+
     async fn read_with<O>(
         &self,
         sql: &'static str,

@@ -1,7 +1,12 @@
 //! The API as its callers see it: over HTTP, against a real Postgres.
 
+mod campaigns;
 mod events;
+mod items;
+mod jobs;
+mod own_rows;
 mod profiles;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -4,11 +4,38 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike, Utc};
 use serde::de::{Deserialize, Deserializer, Error};
+use serde_json::Value;
+
+/// Depth of JSON that is kept as it is.
+const MAX_JSON_DEPTH: usize = 32;
 
 /// Text of 1 to `MAX` characters.
 pub(in crate::http) fn text<'de, D: Deserializer<'de>, const MAX: usize>(deserializer: D) -> Result<Option<String>, D::Error> {
     let read = Option::<String>::deserialize(deserializer)?;
-    read.map(|text| check_text(text, MAX)).transpose().map_err(D::Error::custom)
+    if let Some(text) = &read {
+        check_text(text, MAX).map_err(D::Error::custom)?;
+    }
+    Ok(read)
+}
+
+/// The same, where it may not be absent.
+pub(in crate::http) fn required_text<'de, D: Deserializer<'de>, const MAX: usize>(deserializer: D) -> Result<String, D::Error> {
+    let read = String::deserialize(deserializer)?;
+    check_text(&read, MAX).map_err(D::Error::custom)?;
+    Ok(read)
+}
+
+/// A change of a text that cannot be cleared: absent keeps.
+pub(in crate::http) fn text_kept<'de, D: Deserializer<'de>, const MAX: usize>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    required_text::<D, MAX>(deserializer).map(Some)
+}
+
+/// A change of anything that cannot be cleared: absent keeps.
+pub(in crate::http) fn kept<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let read = Option::<T>::deserialize(deserializer)?;
+    read.map(Some).ok_or_else(|| D::Error::custom("cannot be null"))
 }
 
 /// A change of a text: absent keeps, null clears.
@@ -38,9 +65,49 @@ pub(in crate::http) fn instant_change<'de, D: Deserializer<'de>>(
     instant(deserializer).map(Some)
 }
 
+/// A whole number from 0 on that fits the column.
+pub(in crate::http) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
+    let read = Option::<i64>::deserialize(deserializer)?;
+    read.map(check_count).transpose().map_err(D::Error::custom)
+}
+
+/// A change of such a number: absent keeps, null clears.
+pub(in crate::http) fn count_change<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i32>>, D::Error> {
+    count(deserializer).map(Some)
+}
+
+/// A change of such a number that cannot be cleared: absent keeps.
+pub(in crate::http) fn count_kept<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
+    check_count(i64::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
+fn check_count(number: i64) -> Result<i32, String> {
+    let fits = i32::try_from(number).ok().filter(|number| *number >= 0);
+    fits.ok_or_else(|| format!("has to be a whole number from 0 to {}", i32::MAX))
+}
+
+/// JSON that `jsonb` takes: no NUL, not too deep.
+pub(in crate::http) fn check_json(value: &Value) -> Result<(), &'static str> {
+    check_json_below(value, MAX_JSON_DEPTH)
+}
+
+fn check_json_below(value: &Value, depth: usize) -> Result<(), &'static str> {
+    if depth == 0 {
+        return Err("is nested too deeply");
+    }
+    match value {
+        Value::String(text) if text.contains('\0') => Err("contains a NUL character"),
+        Value::Array(items) => items.iter().try_for_each(|item| check_json_below(item, depth - 1)),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, item)| {
+            if key.contains('\0') { Err("contains a NUL character") } else { check_json_below(item, depth - 1) }
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Text of 1 to `max` characters.
-pub(in crate::http) fn check_text(text: String, max: usize) -> Result<String, Unfit> {
-    if text.is_empty() || text.chars().count() > max || text.contains('\0') { Err(Unfit { max }) } else { Ok(text) }
+pub(in crate::http) fn check_text(text: &str, max: usize) -> Result<(), Unfit> {
+    if text.is_empty() || text.chars().count() > max || text.contains('\0') { Err(Unfit { max }) } else { Ok(()) }
 }
 
 /// An instant of a year with four digits, as RFC 3339 writes it.

@@ -1,0 +1,154 @@
+//! `/v1/lists`: the lists of creators that users keep.
+
+use actix_web::{HttpResponse, web};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{deleted, id_of, unknown};
+use crate::http::auth::Caller;
+use crate::http::input::{Body, Query, values};
+use crate::http::openapi::{ReadRefusals, WriteRefusals};
+use crate::http::page::{Cursor, Limit, Page};
+use crate::http::problem::Problem;
+use crate::http::server::{Services, api_resource};
+use crate::store::{Change, CreatorList, CreatorListFilter, CreatorListUpdate};
+
+/// The name of the list in its cursors.
+const LIST: &str = "lists";
+
+/// The routes below `/v1`.
+pub(super) fn mount(config: &mut web::ServiceConfig) {
+    config.service(api_resource("/lists", "GET, POST").route(web::get().to(list)).route(web::post().to(create))).service(
+        api_resource("/lists/{id}", "GET, PATCH, DELETE")
+            .route(web::get().to(show))
+            .route(web::patch().to(update))
+            .route(web::delete().to(delete)),
+    );
+}
+
+/// Which lists to list. All filters hold together.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct ListQuery {
+    #[serde(default, deserialize_with = "values::text::<_, 255>")]
+    #[param(min_length = 1, max_length = 255)]
+    user_id: Option<String>,
+    is_archived: Option<bool>,
+    #[serde(default, deserialize_with = "values::instant")]
+    created_from: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "values::instant")]
+    created_before: Option<DateTime<Utc>>,
+    cursor: Option<String>,
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
+    limit: Limit,
+}
+
+/// Lists, newest first
+#[utoipa::path(get, path = "/v1/lists", tag = "lists", operation_id = "list_lists", params(ListQuery),
+    responses((status = 200, description = "A page of lists", body = Page<CreatorList>), ReadRefusals))]
+pub(in crate::http) async fn list(
+    query: Query<ListQuery>,
+    caller: Caller,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
+    let Query(query) = query;
+    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
+    let filter = CreatorListFilter {
+        user_id: caller.narrow(query.user_id)?,
+        is_archived: query.is_archived,
+        created_from: query.created_from,
+        created_before: query.created_before,
+        after: after.as_ref().map(Cursor::time_and_id).transpose()?,
+        limit: query.limit.rows(),
+    };
+    let rows = services.store()?.list_creator_lists(&filter).await?;
+    Ok(HttpResponse::Ok().json(Page::of(rows, query.limit, |row| Cursor::at(LIST, row.created_at, row.id))))
+}
+
+/// A list to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct ListPost {
+    /// The Clerk id of its owner.
+    #[serde(deserialize_with = "values::required_text::<_, 255>")]
+    #[schema(min_length = 1, max_length = 255)]
+    user_id: String,
+    #[serde(deserialize_with = "values::required_text::<_, 500>")]
+    #[schema(min_length = 1, max_length = 500)]
+    name: String,
+    #[serde(default, deserialize_with = "values::text::<_, 10000>")]
+    #[schema(min_length = 1, max_length = 10000)]
+    description: Option<String>,
+}
+
+/// Make a list
+#[utoipa::path(post, path = "/v1/lists", tag = "lists", operation_id = "create_list", request_body = ListPost,
+    responses((status = 201, description = "The list", body = CreatorList), WriteRefusals))]
+pub(in crate::http) async fn create(
+    caller: Caller,
+    body: Body<ListPost>,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
+    caller.expect_service()?;
+    let (Body(new), now) = (body, services.clock.now());
+    let made = services.store()?.create_creator_list(&new.user_id, &new.name, new.description.as_deref(), now).await?;
+    Ok(HttpResponse::Created().json(made.ok_or_else(|| unknown("user_id", "user"))?))
+}
+
+/// One list
+#[utoipa::path(get, path = "/v1/lists/{id}", tag = "lists", operation_id = "show_list", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, description = "The list", body = CreatorList), ReadRefusals))]
+pub(in crate::http) async fn show(
+    id: web::Path<String>,
+    caller: Caller,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
+    let found = services.store()?.find_creator_list(id_of(&id, "list")?, caller.owner()).await?;
+    Ok(HttpResponse::Ok().json(found.ok_or_else(|| Problem::no_such("list"))?))
+}
+
+/// What becomes of a list. A field that is absent is kept, `null` clears it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct ListPatch {
+    #[serde(default, deserialize_with = "values::text_kept::<_, 500>")]
+    #[schema(min_length = 1, max_length = 500, nullable = false)]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "values::text_change::<_, 10000>")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 10000)]
+    description: Change<String>,
+    #[serde(default, deserialize_with = "values::kept")]
+    #[schema(nullable = false)]
+    is_archived: Option<bool>,
+}
+
+/// Change a list
+#[utoipa::path(patch, path = "/v1/lists/{id}", tag = "lists", operation_id = "update_list", params(("id" = uuid::Uuid, Path)),
+    request_body = ListPatch, responses((status = 200, description = "The list as it is now", body = CreatorList), WriteRefusals))]
+pub(in crate::http) async fn update(
+    id: web::Path<String>,
+    caller: Caller,
+    body: Body<ListPatch>,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
+    caller.expect_service()?;
+    let Body(patch) = body;
+    let update = CreatorListUpdate { name: patch.name, description: patch.description, is_archived: patch.is_archived };
+    let updated = services.store()?.update_creator_list(id_of(&id, "list")?, &update).await?;
+    Ok(HttpResponse::Ok().json(updated.ok_or_else(|| Problem::no_such("list"))?))
+}
+
+/// Delete a list with what is on it
+#[utoipa::path(delete, path = "/v1/lists/{id}", tag = "lists", operation_id = "delete_list", params(("id" = uuid::Uuid, Path)),
+    responses((status = 204, description = "It is gone"), WriteRefusals))]
+pub(in crate::http) async fn delete(
+    id: web::Path<String>,
+    caller: Caller,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
+    caller.expect_service()?;
+    deleted(services.store()?.delete_creator_list(id_of(&id, "list")?).await?, "list")
+}
