@@ -94,6 +94,15 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
+/// A token taken apart; nothing of it is proven.
+struct Parts<'a> {
+    /// Header and payload as they were signed.
+    signed: &'a str,
+    header: Header,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
@@ -121,7 +130,7 @@ impl PublicKeys {
 
     /// Verifies a token and gives its subject, the Clerk id of whoever is signed in.
     pub fn verify(&self, token: &str, rules: &SessionRules, now: DateTime<Utc>) -> Result<String, SessionTokenError> {
-        let (signed, payload, signature, header) = split(token)?;
+        let Parts { signed, header, payload, signature } = split(token)?;
         if header.alg != "RS256" || header.crit.is_some() {
             return Err(SessionTokenError::Algorithm);
         }
@@ -137,7 +146,7 @@ impl PublicKeys {
     }
 }
 
-fn split(token: &str) -> Result<(&str, Vec<u8>, Vec<u8>, Header), SessionTokenError> {
+fn split(token: &str) -> Result<Parts<'_>, SessionTokenError> {
     let malformed = SessionTokenError::Malformed;
     if token.len() > MAX_TOKEN_BYTES {
         return Err(malformed);
@@ -146,7 +155,7 @@ fn split(token: &str) -> Result<(&str, Vec<u8>, Vec<u8>, Header), SessionTokenEr
     let (header, payload) = signed.split_once('.').ok_or(malformed)?;
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed);
     let header = serde_json::from_slice(&decode(header)?).map_err(|_| malformed)?;
-    Ok((signed, decode(payload)?, decode(signature)?, header))
+    Ok(Parts { signed, header, payload: decode(payload)?, signature: decode(signature)? })
 }
 
 fn check_claims(payload: &[u8], rules: &SessionRules, now: DateTime<Utc>) -> Result<String, SessionTokenError> {
