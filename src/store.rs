@@ -43,12 +43,8 @@ pub use creator_lists::{CreatorList, CreatorListFilter, CreatorListUpdate};
 pub use error::{ErrorKind, StoreError};
 pub use events::{LedgerEvent, LedgerFilter};
 pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
-<<<<<<< HEAD
 pub use ledger::{KnownEvent, LedgerEntry};
-=======
-pub use ledger::{KnownEvent, LedgerEntry, record_events};
 pub use list_items::{ItemFilter, ItemOutcome, ListItem, NewItem, Ordered};
->>>>>>> 745adf3 (Serve campaigns, jobs, results and lists, and let signed-in users read their own)
 pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus};
