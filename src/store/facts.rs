@@ -201,14 +201,14 @@ impl<'a> Derived<'a> {
                 let evidence_created_at = intent.clerk_user_id.as_ref().map(|_| intent.created.unwrap_or_default());
                 Derived { evidence_created_at, ..Derived::default() }
             }
-            Some(Fact::Invoice(invoice)) if deleted_at.is_none() => {
-                // An open one matters to e-mails; one that bills several subscriptions has no single row in the index.
-                let read_singly = invoice.status == "open" || invoice.line_starts.len() > 1;
-                let summed = invoice.line_starts.iter().next().filter(|_| !read_singly);
+            Some(Fact::Invoice(invoice)) if !invoice.is_deleted(deleted_at) => {
+                // An open one matters to e-mails.
+                let read_singly = invoice.status == "open";
+                let summed = invoice.billed_period().filter(|_| !read_singly);
                 Derived {
                     read_singly,
                     evidence_created_at: invoice.clerk_user_id.as_ref().map(|_| invoice.created.unwrap_or_default()),
-                    summed: summed.map(|(subscription, start)| (subscription.as_str(), *start)),
+                    summed,
                     conversion_at: if summed.is_some() { invoice.conversion_at() } else { None },
                 }
             }

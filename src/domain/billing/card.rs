@@ -88,7 +88,7 @@ pub fn project_billing(
 fn choose_customer<'a>(customers: &[&'a CustomerFacts], primary: Option<&StripeSubscription<'a>>) -> Option<&'a CustomerFacts> {
     let created = |customer: &CustomerFacts| customer.customer.as_ref().and_then(|known| known.fact.created);
     let newest = || {
-        let order = |c: &&&'a CustomerFacts| (c.deleted_at.is_some(), Reverse(created(c)), c.customer_id.as_str());
+        let order = |c: &&&'a CustomerFacts| (c.deleted_at.is_some(), Reverse((created(c), c.customer_id.as_str())));
         customers.iter().min_by(|a, b| order(a).cmp(&order(b))).copied()
     };
     primary.map(|subscription| subscription.customer).or_else(newest)

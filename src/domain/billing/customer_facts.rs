@@ -82,7 +82,7 @@ impl CustomerFacts {
             Some(Fact::CheckoutSession(fact)) => put(&mut self.sessions, object, fact),
             Some(Fact::PaymentIntent(fact)) => put(&mut self.payment_intents, object, fact),
             Some(Fact::Invoice(fact)) => {
-                let fact = if object.deleted_at.is_some() { None } else { Some(fact.clone()) };
+                let fact = if fact.is_deleted(object.deleted_at) { None } else { Some(fact.clone()) };
                 self.invoices.insert(id, fact);
             }
             _ => {}

@@ -267,8 +267,9 @@ pub struct Invoice {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paid_at: Option<DateTime<Utc>>,
     pub attempt_count: i64,
-    /// Subscription id → the latest `period.start` of a line of it that is not a proration.
-    pub line_starts: BTreeMap<String, DateTime<Utc>>,
+    /// The latest `period.start` of a line of its subscription that is not a proration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line_start: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clerk_user_id: Option<String>,
 }
@@ -277,6 +278,16 @@ impl Invoice {
     /// When it converted a trial, if it is paid: `paid_at`, else `finalized_at`, else `created`.
     pub fn conversion_at(&self) -> Option<DateTime<Utc>> {
         if self.status == "paid" { self.paid_at.or(self.finalized_at).or(self.created) } else { None }
+    }
+
+    /// Whether it is gone: of invoices Stripe deletes drafts alone, so any other stays what it was.
+    pub fn is_deleted(&self, deleted_at: Option<DateTime<Utc>>) -> bool {
+        deleted_at.is_some() && self.status == "draft"
+    }
+
+    /// The subscription that it bills a period of, and that period's start.
+    pub fn billed_period(&self) -> Option<(&str, DateTime<Utc>)> {
+        Some((self.subscription.as_deref()?, self.line_start?))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::billing::stored::InvoiceSummary;
 /// What the invoices of a subscription say of its trial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conversion {
-    /// Whether any undeleted invoice, whatever its status, has a line that starts at `since` or later.
+    /// Whether any invoice that counts, whatever its status, has a line that starts at `since` or later.
     pub billed: bool,
     /// The earliest payment of such an invoice.
     pub converted_at: Option<DateTime<Utc>>,
@@ -55,7 +55,7 @@ impl SubscriptionLines {
 }
 
 impl InvoiceIndex {
-    /// Takes an invoice in place of what it was before; `None` when it is deleted or belongs to another customer.
+    /// Takes an invoice in place of what it was before; `None` when it was a draft that is deleted or belongs to another customer.
     pub fn insert(&mut self, id: &str, invoice: Option<Invoice>) {
         if self.invoices.get(id) == invoice.as_ref() {
             return;
@@ -70,11 +70,11 @@ impl InvoiceIndex {
         if let Some(user) = &invoice.clerk_user_id {
             self.naming.insert((Reverse(invoice.created), id.to_owned()), user.clone());
         }
-        for (subscription, start) in &invoice.line_starts {
-            let lines = self.lines.entry(subscription.clone()).or_default();
-            *lines.starts.entry(*start).or_default() += 1;
+        if let Some((subscription, start)) = invoice.billed_period() {
+            let lines = self.lines.entry(subscription.to_owned()).or_default();
+            *lines.starts.entry(start).or_default() += 1;
             if let Some(paid_at) = invoice.conversion_at() {
-                lines.add_paid(*start, paid_at);
+                lines.add_paid(start, paid_at);
             }
         }
         self.invoices.insert(id.to_owned(), invoice);
@@ -112,21 +112,21 @@ impl InvoiceIndex {
     fn forget(&mut self, id: &str, before: &Invoice) {
         self.open.remove(id);
         self.naming.remove(&(Reverse(before.created), id.to_owned()));
-        for (subscription, start) in &before.line_starts {
-            let Some(lines) = self.lines.get_mut(subscription) else { continue };
-            if let Some(count) = lines.starts.get_mut(start) {
-                *count -= 1;
-                if *count == 0 {
-                    lines.starts.remove(start);
-                }
+        let Some((subscription, start)) = before.billed_period() else { return };
+        let Some(lines) = self.lines.get_mut(subscription) else { return };
+        if let Some(count) = lines.starts.get_mut(&start) {
+            *count -= 1;
+            if *count == 0 {
+                lines.starts.remove(&start);
             }
-            // A paid invoice never becomes unpaid at Stripe, so counting anew is rare enough.
-            if before.conversion_at().is_some() {
-                lines.paid.clear();
-                for other in self.invoices.values() {
-                    if let (Some(start), Some(paid_at)) = (other.line_starts.get(subscription), other.conversion_at()) {
-                        lines.add_paid(*start, paid_at);
-                    }
+        }
+        // A paid invoice never becomes unpaid at Stripe, so counting anew is rare enough.
+        if before.conversion_at().is_some() {
+            lines.paid.clear();
+            for other in self.invoices.values() {
+                let period = other.billed_period().filter(|(billed, _)| *billed == subscription);
+                if let (Some((_, start)), Some(paid_at)) = (period, other.conversion_at()) {
+                    lines.add_paid(start, paid_at);
                 }
             }
         }

@@ -1,7 +1,5 @@
 //! Stripe `invoice`, with its subscription at the top or under `parent`, its lines of either shape.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 
 use super::metadata;
@@ -38,7 +36,7 @@ pub(super) fn read(
         finalized_at: finalized_at.and_then(Value::as_seconds),
         paid_at: paid_at.and_then(Value::as_seconds),
         attempt_count: attempt_count.and_then(Value::as_i64).unwrap_or_default(),
-        line_starts: read_line_starts(lines, subscription.as_deref()),
+        line_start: subscription.as_deref().and_then(|subscription| read_line_start(lines, subscription)),
         subscription,
         clerk_user_id: clerk_user_id.or_else(|| {
             let mut metadata = details.map(|details| details.get("metadata"));
@@ -68,9 +66,10 @@ fn read_status(
     }
 }
 
-/// By subscription, the latest start of a line that is not a proration. A line without a subscription is the invoice's.
-fn read_line_starts(lines: Option<Value<'_>>, subscription: Option<&str>) -> BTreeMap<String, DateTime<Utc>> {
-    let mut starts = BTreeMap::new();
+/// The latest start of a line of the invoice's subscription that is not a proration. A line without a subscription is the
+/// invoice's; what a one-off invoice bills beside a subscription says nothing of its periods.
+fn read_line_start(lines: Option<Value<'_>>, subscription: &str) -> Option<DateTime<Utc>> {
+    let mut latest = None;
     let list = lines.and_then(|lines| lines.get("data").or(Some(lines).filter(|lines| lines.kind() == Kind::Array)));
     for line in list.into_iter().flat_map(Value::elements) {
         let [period, proration, line_subscription, parent] = line.pick(["period", "proration", "subscription", "parent"]);
@@ -83,8 +82,9 @@ fn read_line_starts(lines: Option<Value<'_>>, subscription: Option<&str>) -> BTr
         let parents = details.into_iter().flatten().filter_map(|details| details.get("subscription"));
         let owner = line_subscription.into_iter().chain(parents).find_map(Value::as_reference);
         let start = period.and_then(|period| period.get("start")).and_then(Value::as_seconds);
-        let (Some(start), Some(owner)) = (start, owner.or_else(|| subscription.map(str::to_owned))) else { continue };
-        starts.entry(owner).and_modify(|latest: &mut DateTime<Utc>| *latest = start.max(*latest)).or_insert(start);
+        if owner.is_none_or(|owner| owner == subscription) {
+            latest = latest.max(start);
+        }
     }
-    starts
+    latest
 }

@@ -138,16 +138,15 @@ fn summarise(
     starts: &BTreeMap<String, BTreeSet<DateTime<Utc>>>,
     summaries: &mut BTreeMap<(String, String, DateTime<Utc>), InvoiceSummary>,
 ) {
-    for (subscription, start) in &invoice.line_starts {
-        for since in starts.get(subscription).into_iter().flatten().filter(|since| start >= since) {
-            let key = (owner.to_owned(), subscription.clone(), *since);
-            let summary = summaries.entry(key).or_insert_with(|| InvoiceSummary {
-                customer_id: owner.to_owned(),
-                subscription: subscription.clone(),
-                since: *since,
-                converted_at: None,
-            });
-            summary.converted_at = [summary.converted_at, invoice.conversion_at()].into_iter().flatten().min();
-        }
+    let Some((subscription, start)) = invoice.billed_period() else { return };
+    for since in starts.get(subscription).into_iter().flatten().filter(|since| start >= **since) {
+        let key = (owner.to_owned(), subscription.to_owned(), *since);
+        let summary = summaries.entry(key).or_insert_with(|| InvoiceSummary {
+            customer_id: owner.to_owned(),
+            subscription: subscription.to_owned(),
+            since: *since,
+            converted_at: None,
+        });
+        summary.converted_at = [summary.converted_at, invoice.conversion_at()].into_iter().flatten().min();
     }
 }

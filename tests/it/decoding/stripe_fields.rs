@@ -280,7 +280,7 @@ fn an_invoice_in_three_dialects() {
     );
     assert_eq!((newest.created, newest.finalized_at, newest.paid_at), (at(1_600_000_000), at(1_600_000_001), at(1_600_000_002)));
     assert_eq!(newest.attempt_count, 2);
-    assert_eq!(newest.line_starts.get("sub_1").copied(), at(1_600_000_500), "the latest start, prorations aside");
+    assert_eq!(newest.line_start, at(1_600_000_500), "the latest start, prorations aside");
     assert_eq!(newest.clerk_user_id.as_deref(), Some("user_1"));
     assert_eq!(newest, middle);
     assert_eq!(middle, oldest);
@@ -314,7 +314,7 @@ fn the_status_of_an_invoice() {
 fn the_lines_of_an_invoice() {
     let lines = |lines: Value, subscription: Value| {
         let object = json!({"id": "in_1", "object": "invoice", "status": "open", "subscription": subscription, "lines": lines});
-        fact_as!(stripe_event("invoice.updated", object), Invoice).line_starts
+        fact_as!(stripe_event("invoice.updated", object), Invoice).line_start
     };
     let item =
         json!({"period": {"start": 10}, "parent": {"invoice_item_details": {"subscription": "sub_2", "proration": false}}});
@@ -324,14 +324,13 @@ fn the_lines_of_an_invoice() {
         json!({"data": [item, proration, {"period": {"start": 5}}, 7, {"period": 1}, {"period": {"start": "x"}}]}),
         json!("sub_1"),
     );
-    assert_eq!(
-        starts.iter().map(|(id, start)| (id.as_str(), start.timestamp())).collect::<Vec<_>>(),
-        [("sub_1", 5), ("sub_2", 10)]
-    );
+    assert_eq!(starts, at(5), "a line of another subscription is not the invoice's");
     for odd in [json!(null), json!([]), json!({"data": {}}), json!("x")] {
-        assert!(lines(odd, json!("sub_1")).is_empty());
+        assert_eq!(lines(odd, json!("sub_1")), None);
     }
-    assert!(lines(json!({"data": [{"period": {"start": 5}}]}), json!(null)).is_empty(), "a line of nobody");
+    assert_eq!(lines(json!({"data": [{"period": {"start": 5}}]}), json!(null)), None, "a line of nobody");
+    let billed_alone = json!({"period": {"start": 5}, "parent": {"invoice_item_details": {"subscription": "sub_1"}}});
+    assert_eq!(lines(json!({"data": [billed_alone]}), json!(null)), None, "a one-off invoice of an item of a subscription");
 }
 
 #[test]

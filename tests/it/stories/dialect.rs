@@ -158,12 +158,13 @@ fn plan(price: &Value) -> Value {
 fn flatten_invoice(invoice: &mut Value) {
     let details = invoice["parent"]["subscription_details"].clone();
     invoice["subscription"] = details["subscription"].clone();
-    invoice["subscription_details"] = json!({"metadata": details["metadata"]});
+    invoice["subscription_details"] = if details.is_null() { Value::Null } else { json!({"metadata": details["metadata"]}) };
     invoice["paid"] = json!(invoice["status"] == "paid");
     invoice["charge"] = Value::Null;
     remove(invoice, "parent");
     for_each(&mut invoice["lines"]["data"], |line| {
-        let item = line["parent"]["subscription_item_details"].clone();
+        let kind = line["parent"]["type"].as_str().unwrap_or("subscription_item_details").to_owned();
+        let item = line["parent"][&kind].clone();
         let price = line["pricing"]["price_details"].clone();
         line["price"] = json!({"id": price["price"], "object": "price", "product": price["product"], "type": "recurring"});
         line["plan"] = json!({"id": price["price"], "object": "plan", "product": price["product"]});

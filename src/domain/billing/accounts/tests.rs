@@ -225,18 +225,17 @@ fn session() -> impl Strategy<Value = Draft> {
 fn invoice() -> impl Strategy<Value = Draft> {
     let parts = (0..5u8, 0..4u8, customer_id(), second(), pick(&["draft", "open", "paid", "void"]), 0..4i64, 0..8u8);
     parts.prop_map(|(n, sub, customer, second, status, start, deletion)| {
-        let deletion = deletion == 0 && status == "draft";
-        let subscription = format!("sub_{sub}");
+        let deletion = deletion == 0;
         let paid = status == "paid";
         let fact = Fact::Invoice(Invoice {
             customer: Some(customer.clone()),
-            subscription: Some(subscription.clone()),
+            subscription: Some(format!("sub_{sub}")),
             status,
             created: Some(at(start - 10)),
             finalized_at: Some(at(start)),
             paid_at: paid.then(|| at(start + i64::from(n))),
             attempt_count: 1,
-            line_starts: [(subscription, at(start * 86_400 - 200_000))].into(),
+            line_start: Some(at(start * 86_400 - 200_000)),
             clerk_user_id: (n == 4).then(|| "user_3".into()),
         });
         Draft { deletion, ..Draft::stripe("invoice", format!("in_{n}"), &customer, second, fact) }

@@ -171,14 +171,14 @@ fn the_customer_is_the_primary_subscriptions_else_the_newest_undeleted_else_the_
     let unseen = CustomerFacts { customer_id: "cus_0".to_owned(), ..CustomerFacts::default() };
     world.customers.insert(0, unseen);
     let customer = |world: &World| world.rows(NOW).billing.stripe_customer_id.unwrap();
-    assert_eq!(customer(&world), "cus_2", "of equally new ones the lesser id");
+    assert_eq!(customer(&world), "cus_3", "of equally new ones the greater id");
     world.customers[2].deleted_at = Some(t(NOW));
     world.customers[3].deleted_at = Some(t(NOW));
     assert_eq!(customer(&world), "cus_1");
     world.customers[1].deleted_at = Some(t(NOW));
     assert_eq!(customer(&world), "cus_0", "one that was not seen is the oldest");
     world.customers[0].deleted_at = Some(t(NOW));
-    assert_eq!(customer(&world), "cus_2");
+    assert_eq!(customer(&world), "cus_3");
     let dead = Subscription { ended_at: Some(t(NOW)), ..subscription("canceled", "glow_up") };
     world.customers[1].subscriptions.insert("sub_1".to_owned(), known("sub_1", dead));
     assert_eq!(customer(&world), "cus_1", "the primary subscription's, dead as it is");

@@ -72,7 +72,7 @@ fn invoice() -> impl Strategy<Value = Invoice> {
         status: status.to_owned(),
         finalized_at,
         paid_at,
-        line_starts: start.map(|start| ("sub_1".to_owned(), start)).into_iter().collect(),
+        line_start: start,
         ..Invoice::default()
     })
 }

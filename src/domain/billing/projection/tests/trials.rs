@@ -25,7 +25,7 @@ fn invoice(status: &str, line_start: DateTime<Utc>) -> Invoice {
         created: Some(t("2025-03-15T00:00:10Z")),
         finalized_at: Some(t("2025-03-15T01:00:00Z")),
         paid_at: (status == "paid").then(|| t("2025-03-15T01:00:30Z")),
-        line_starts: BTreeMap::from([("sub_1".to_owned(), line_start)]),
+        line_start: Some(line_start),
         ..Invoice::default()
     }
 }
@@ -126,8 +126,8 @@ fn a_conversion_outlasts_every_later_status() {
 #[test]
 fn another_subscriptions_invoice_does_not_convert() {
     let mut world = World::with([with_trial("past_due")]);
-    let line_starts = BTreeMap::from([("sub_2".to_owned(), t(TRIAL_END))]);
-    world.put_invoice("in_1", Invoice { line_starts, ..invoice("paid", t(TRIAL_END)) });
+    let subscription = Some("sub_2".to_owned());
+    world.put_invoice("in_1", Invoice { subscription, ..invoice("paid", t(TRIAL_END)) });
     assert_eq!(trial_at(&world, t("2025-03-16T00:00:00Z")).0, "expired");
 }
 
