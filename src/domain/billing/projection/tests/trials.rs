@@ -1,7 +1,5 @@
 //! Every row of the table of trial statuses, at its limits and one second to either side.
 
-use std::collections::BTreeMap;
-
 use super::*;
 
 const START: &str = "2025-03-01T00:00:00Z";
@@ -79,6 +77,14 @@ fn an_unpaid_invoice_of_time_after_the_trial_breaks_the_silence() {
         assert_eq!(around(&world, DECIDED), ["active", "expired", "expired"], "{status}");
         world.put_invoice("in_1", invoice(status, t(START)));
         assert_eq!(around(&world, DECIDED), ["active", "converted", "converted"], "{status} of the trial itself");
+    }
+}
+
+#[test]
+fn of_invoices_a_deletion_ends_drafts_alone() {
+    for (status, is_deleted) in [("draft", true), ("open", false), ("paid", false), ("void", false)] {
+        assert_eq!(invoice(status, t(TRIAL_END)).is_deleted(Some(t(TRIAL_END))), is_deleted, "{status}");
+        assert!(!invoice(status, t(TRIAL_END)).is_deleted(None));
     }
 }
 
