@@ -25,7 +25,7 @@ use crate::stories::journey::catalog;
 use crate::support::database::{TestDatabase, database};
 use crate::support::events::{Webhook, customer_created, stripe_event, subscription, user_created};
 use crate::support::server::now;
-use crate::support::stripe::FakeStripe;
+use crate::support::stripe::{FakeStripe, Fault};
 
 /// A database, what feeds it, and the Stripe that it is compared with.
 pub struct World {
@@ -254,4 +254,28 @@ async fn an_old_retry_after_reconcile_changes_nothing() {
     for part in ["facts", "subscriptions", "billing"] {
         assert_eq!(before[part], after[part]);
     }
+}
+
+#[tokio::test]
+async fn an_interrupted_pass_goes_on_where_it_ended() {
+    let world = World::new().await;
+    world
+        .database
+        .execute(
+            "insert into billsync.owners (owner_id, clerk_user_id, linked_by, has_facts) \
+             select 'cus_' || n, 'user_' || n, 'customer_metadata', true from generate_series(0, 119) n",
+        )
+        .await;
+    world.fake.put((0..120).map(customer));
+    world.fake.fail_always("/v1/customers/cus_90/payment_methods", Fault::Cut);
+    world.reconciler.reconcile_linked(None).await.unwrap_err();
+    world.fake.recover();
+    world.fake.forget_asked();
+    world.reconciler.reconcile_linked(None).await.unwrap();
+    assert_eq!(world.fake.count("/v1/customers") + world.fake.count("/v1/subscriptions"), 0, "read before");
+    let lists = world.fake.asked().iter().filter(|asked| asked.path.ends_with("/payment_methods")).count();
+    assert!((1..=70).contains(&lists), "{lists} of 120 customers");
+    world.fake.forget_asked();
+    world.reconciler.reconcile_linked(None).await.unwrap();
+    assert_eq!(world.fake.count("/v1/customers"), 2, "the next pass is a whole one");
 }

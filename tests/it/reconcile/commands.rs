@@ -125,3 +125,24 @@ async fn serve_mends_by_itself_and_tells_how_far_it_is() {
     let log = service.log();
     assert!(!log.contains("51Fake") && !log.contains("STRIPE_API_BASE is set"), "{log}");
 }
+
+#[tokio::test]
+async fn serve_raises_an_alarm_long_before_stripe_forgets() {
+    let world = World::with_linked_customer().await;
+    let known_until = Clock::System.now() - TimeDelta::days(25);
+    let position = json!({"known_until": known_until, "window": null});
+    world
+        .database
+        .execute(&format!("insert into billsync.sync_cursors (name, position) values ('stripe_events', '{position}')"))
+        .await;
+    world.fake.fail_always("/v1/events", Fault::Status(403, ""));
+    let base = world.fake.base();
+    let settings =
+        [("DATABASE_URL", world.database.url.as_str()), ("STRIPE_API_KEY", API_KEY), ("STRIPE_API_BASE", base.as_str())];
+    let service = Service::start(&settings).await;
+    let metrics = async || crate::http::client::get(service.address, "/metrics").await.body;
+    until("the alarm is raised", async || metrics().await.contains("billsync_sync_cursor_stale{cursor=\"stripe_events\"} 1"))
+        .await;
+    assert!(metrics().await.contains("billsync_alerts_total{name=\"catch_up_stale\"} 1"));
+    until("the task's error names the scope", async || service.log().contains("Events: Read")).await;
+}

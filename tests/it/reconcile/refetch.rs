@@ -112,3 +112,25 @@ async fn a_second_that_cannot_be_ordered_is_settled_by_asking() {
     assert_eq!(world.column("user_subscriptions", "billing_sync_status").await, "synced");
     assert_eq!(queue(&world).await, json!([]));
 }
+
+#[tokio::test]
+async fn on_a_test_clock_nobody_is_asked() {
+    let world = with_unknown_payment_method().await;
+    let mut on_clock = customer(1);
+    (on_clock["test_clock"], on_clock["invoice_settings"]) = ("clock_1".into(), json!({"default_payment_method": "pm_9"}));
+    world.deliver(&stripe_event("evt_t", "customer.updated", now() + TimeDelta::seconds(1), on_clock)).await;
+    let drained = world.reconciler.drain_refetches().await.unwrap();
+    assert_eq!((drained.dropped, world.fake.asked().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_detached_card_that_is_still_named_is_known_once_it_was_asked_for() {
+    let world = with_unknown_payment_method().await;
+    let mut detached = card("pm_9", 1, "1881");
+    detached["customer"] = Value::Null;
+    world.fake.put([detached]);
+    assert_eq!(world.reconciler.drain_refetches().await.unwrap().settled, 1);
+    assert_eq!(world.column("user_billing", "payment_method_id").await, Value::Null);
+    assert_eq!(world.column("user_subscriptions", "billing_sync_status").await, "synced");
+    assert_eq!(queue(&world).await, json!([]));
+}

@@ -205,6 +205,12 @@ impl Journey {
         self.bodies.iter().map(webhook).collect()
     }
 
+    /// Stripe's events, whole, as its list of events has them.
+    pub fn listed_events(&self) -> Vec<Value> {
+        let of_stripe = self.bodies.iter().filter(|body| body.provider == Provider::Stripe);
+        of_stripe.map(|body| Dialect::Newest.render(&body.json)).filter(|json| json["object"] == "event").collect()
+    }
+
     /// The rows of the old database, as facts.
     pub fn imports(&self) -> Vec<Event> {
         self.expected.imports.iter().map(|(user_id, import)| import_event(user_id, import)).collect()
