@@ -11,6 +11,7 @@ mod creator_lists;
 mod error;
 mod events;
 mod facts;
+mod history;
 mod inspect;
 mod ledger;
 mod list_items;
@@ -42,6 +43,7 @@ pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use creator_lists::{CreatorList, CreatorListFilter, CreatorListUpdate};
 pub use error::{ErrorKind, StoreError};
 pub use events::{LedgerEvent, LedgerFilter};
+pub use history::{LostEffects, PastEffect, Setter};
 pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
 pub use ledger::{KnownEvent, LedgerEntry};
 pub use list_items::{ItemFilter, ItemOutcome, ListItem, NewItem, Ordered};
@@ -82,6 +84,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         sync_cursors::ALL,
         usage::ALL,
         inspect::ALL,
+        history::ALL,
         events::ALL,
         campaigns::ALL,
         scraping_jobs::ALL,

@@ -1,13 +1,16 @@
 //! `billsync inspect user|event`: what is stored, and why.
 
 mod event_report;
+mod past_report;
 mod user_report;
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
+use crate::cli::inspect::past_report::PastReport;
 use crate::cli::inspect::user_report::UserReport;
 use crate::cli::output::{complain, print, print_json};
 use crate::config::Config;
@@ -34,7 +37,8 @@ enum Subject {
 #[command(after_help = "Examples:\n  \
     billsync inspect user ada@example.com\n  \
     billsync inspect user --customer cus_Q1 --limit 200\n  \
-    billsync inspect user --user-id user_2fK --json\n\n\
+    billsync inspect user --user-id user_2fK --json\n  \
+    billsync inspect user user_2fK --at 2026-11-01T00:00:00Z\n\n\
     WHO is an address when it has an @, a Stripe customer when it begins with cus_, else a Clerk user id.")]
 struct UserArgs {
     /// An address, a Clerk user id, or a Stripe customer id
@@ -50,8 +54,11 @@ struct UserArgs {
     #[arg(long, conflicts_with = "who")]
     customer: Option<String>,
     /// Most events and facts to show
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 100, conflicts_with = "at", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
+    /// The projected columns as they were at that time (RFC 3339), by when events were received
+    #[arg(long, value_name = "TIME")]
+    at: Option<DateTime<Utc>>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -105,6 +112,10 @@ impl UserArgs {
         let Some((newest, others)) = ids.split_first() else { bail!("no such user") };
         if !others.is_empty() {
             complain(&format!("{} users match; this is the newest, the others are: {}", ids.len(), others.join(", ")));
+        }
+        if let Some(at) = self.at {
+            let report = PastReport::read(store, newest, at).await?;
+            return if self.json { print_json(&report) } else { print(&report.to_text()) };
         }
         let report = UserReport::read(store, newest, self.limit.into()).await?;
         if self.json { print_json(&report) } else { print(&report.to_text()) }

@@ -2,7 +2,6 @@
 //! clock's; boundaries themselves are tried beside the core.
 
 mod meters;
-mod million;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::cli::output::{table, time};
-use crate::store::{Profile, Store, StoredFact, TimelineEntry};
+use crate::store::{Profile, Setter, Store, StoredFact, TimelineEntry};
 
 /// Columns that identify a row rather than tell something.
 const SILENT_COLUMNS: [&str; 4] = ["id", "user_id", "created_at", "updated_at"];
@@ -37,12 +37,7 @@ pub struct OwnerLine {
 }
 
 /// An event that set a column.
-#[derive(Clone, Debug, Serialize)]
-pub struct SetBy {
-    pub event_id: String,
-    pub event_type: String,
-    pub occurred_at: DateTime<Utc>,
-}
+pub type SetBy = Setter;
 
 impl UserReport {
     /// Reads everything about the user; at most `limit` facts and events, the newest.
@@ -54,7 +49,7 @@ impl UserReport {
         let mut timeline = store.list_timeline(&ids, limit).await?;
         // Within one instant of the providers' clocks, in the order in which they came.
         timeline.sort_by_key(|entry| (entry.occurred_at, entry.received_at));
-        let set_by = last_setters(&profile.user_id, &timeline);
+        let set_by = list_setters(store, &ids, &profile.user_id, None).await?;
         let is_cut = [facts.len(), timeline.len()].iter().any(|&shown| i64::try_from(shown).is_ok_and(|shown| shown >= limit));
         let owners = owners.into_iter().map(|(owner_id, linked_by)| OwnerLine { owner_id, linked_by }).collect();
         Ok(UserReport { profile, owners, facts, timeline, set_by, is_cut })
@@ -77,7 +72,6 @@ impl UserReport {
     }
 
     fn rows(&self) -> String {
-        let nothing = Value::Null;
         let tables = [
             ("users", Some(&self.profile.users)),
             ("user_subscriptions", self.profile.user_subscriptions.as_ref()),
@@ -85,17 +79,7 @@ impl UserReport {
             ("user_usage", self.profile.user_usage.as_ref()),
             ("user_system_data", self.profile.user_system_data.as_ref()),
         ];
-        let mut text = String::new();
-        for (name, row) in tables {
-            let mut table = table(&[name, "value", "set by"]);
-            for (column, value) in columns(row.unwrap_or(&nothing)) {
-                let set_by = self.set_by.get(&format!("{name}.{column}"));
-                let event = set_by.map(|by| format!("{} {}", by.event_type, by.event_id)).unwrap_or_default();
-                table.add_row([column, &show_lines(value), &event]);
-            }
-            text.push_str(&format!("{table}\n\n"));
-        }
-        text
+        rows_text(tables.map(|(name, row)| (name, row.cloned().unwrap_or_default())), &self.set_by)
     }
 
     fn facts_text(&self) -> String {
@@ -141,24 +125,30 @@ impl UserReport {
     }
 }
 
-/// The last event, by when it was received, that changed each column of the user.
-fn last_setters(clerk_id: &str, timeline: &[TimelineEntry]) -> BTreeMap<String, SetBy> {
-    let mut by_arrival: Vec<&TimelineEntry> = timeline.iter().collect();
-    by_arrival.sort_by_key(|entry| entry.received_at);
-    let mut set_by = BTreeMap::new();
-    for entry in by_arrival {
-        for effect in effects(entry.effects.as_ref()) {
-            if effect.get("user_id").and_then(Value::as_str) == Some(clerk_id) {
-                let setter = SetBy {
-                    event_id: entry.event_id.clone(),
-                    event_type: entry.event_type.clone(),
-                    occurred_at: entry.occurred_at,
-                };
-                set_by.insert(format!("{}.{}", field(effect, "table"), field(effect, "column")), setter);
-            }
+/// The last event that changed each column of the user, among all that were received, or were until then.
+pub async fn list_setters(
+    store: &Store,
+    owner_ids: &[String],
+    clerk_id: &str,
+    until: Option<DateTime<Utc>>,
+) -> anyhow::Result<BTreeMap<String, SetBy>> {
+    let setters = store.list_setters(owner_ids, clerk_id, until).await?;
+    Ok(setters.into_iter().map(|setter| (format!("{}.{}", setter.table_name, setter.column_name), setter)).collect())
+}
+
+/// A table for each row: its columns, their values, and what set them.
+pub fn rows_text<'a>(rows: impl IntoIterator<Item = (&'a str, Value)>, set_by: &BTreeMap<String, SetBy>) -> String {
+    let mut text = String::new();
+    for (name, row) in rows {
+        let mut table = table(&[name, "value", "set by"]);
+        for (column, value) in columns(&row) {
+            let set_by = set_by.get(&format!("{name}.{column}"));
+            let event = set_by.map(|by| format!("{} {}", by.event_type, by.event_id)).unwrap_or_default();
+            table.add_row([column, &show_lines(value), &event]);
         }
+        text.push_str(&format!("{table}\n\n"));
     }
-    set_by
+    text
 }
 
 /// What an event changed: `user_subscriptions.current_plan: free -> glow_up`, one line a column, or one an entry where the

@@ -1,7 +1,19 @@
 //! `replay` and `inspect`: from files to rows, and back to the events that made them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use billsync::clock::Clock;
+use billsync::domain::rules::Rules;
+use billsync::ingest::transaction;
+use billsync::store::{Store, StoreSettings};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
 use super::{billsync, fixture, on, run};
-use crate::support::database::database;
+use crate::stories::dialect::Dialect;
+use crate::stories::journey::{catalog, load_all};
+use crate::support::database::{TestDatabase, database};
 
 #[tokio::test]
 async fn replayed_events_end_in_rows_that_inspect_explains() {
@@ -112,4 +124,89 @@ async fn one_long_value_does_not_push_the_other_columns_out_of_sight() {
     let longest = shown.lines().map(|line| line.chars().count()).max().unwrap();
     assert!(longest <= 250, "{longest} columns in\n{shown}");
     assert!(shown.lines().all(|line| line.trim_end() == line), "no line ends in blanks");
+}
+
+/// A story told one event an hour; the projected rows after each, read at once.
+async fn told_by_the_hour(story: &str, user: &str) -> (TestDatabase, BTreeMap<DateTime<Utc>, Value>) {
+    let database = database().await;
+    let store = Store::connect(&StoreSettings::new(&database.url)).await.unwrap();
+    store.apply_plans(catalog(None).plans()).await.unwrap();
+    let start: DateTime<Utc> = "2026-01-05T09:00:00Z".parse().unwrap();
+    store.ensure_payload_partitions(start).await.unwrap();
+    let journey = load_all().into_iter().find(|journey| journey.name == story).unwrap();
+    let mut then = BTreeMap::new();
+    for (event, hours) in journey.events(Dialect::Newest).into_iter().zip(0..) {
+        let at = start + TimeDelta::hours(hours);
+        transaction::commit(&store, &[Arc::new(event)], &Rules::default(), &Clock::manual(at)).await.unwrap();
+        if let Some(profile) = store.find_profile(user).await.unwrap() {
+            then.insert(at, json!(profile));
+        }
+    }
+    store.close().await;
+    (database, then)
+}
+
+#[tokio::test]
+async fn a_user_is_shown_as_they_were_at_any_time() {
+    for (story, user) in [("trial_to_paid", "user_ada"), ("link_moves", "user_gil")] {
+        let Some(user) = load_all().into_iter().find(|journey| journey.name == story).and_then(|journey| {
+            let users = journey.expected.users.keys().cloned().collect::<Vec<_>>();
+            users.iter().find(|known| known.as_str() == user).or(users.first()).cloned()
+        }) else {
+            panic!("{story} has users")
+        };
+        let (database, then) = told_by_the_hour(story, &user).await;
+        for (at, profile) in &then {
+            // The ledger is asked by when events were received: half an hour later nothing else has happened.
+            let at = (*at + TimeDelta::minutes(30)).to_rfc3339();
+            let shown = on(&database.url, &["inspect", "user", "--user-id", &user, "--at", &at, "--json"], 0);
+            let shown: Value = serde_json::from_str(&shown).unwrap();
+            for (table, row) in shown["rows"].as_object().unwrap() {
+                for (column, value) in row.as_object().unwrap() {
+                    let instant = |value: &Value| value.as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok());
+                    let expected = &profile[table][column];
+                    // Where a period began is told by the archive, to which a late reset is punctual.
+                    let archived = ["usage_period_start", "usage_reset_date"].contains(&column.as_str());
+                    let same = value == expected || instant(value).is_some() && instant(value) == instant(expected);
+                    assert!(
+                        same || archived || same_entries(value, expected),
+                        "{story} {at} {table}.{column}: {value}, was {expected}"
+                    );
+                }
+            }
+        }
+        let first = (*then.keys().next().unwrap() - TimeDelta::minutes(30)).to_rfc3339();
+        let (code, _, complaints) =
+            run(billsync(&["inspect", "user", "--user-id", &user, "--at", &first]).env("DATABASE_URL", &database.url));
+        assert_eq!(code, 1);
+        assert!(complaints.contains("had no rows at"), "{complaints}");
+    }
+}
+
+/// Entries of a schedule whose instants are spelled in two ways.
+fn same_entries(a: &Value, b: &Value) -> bool {
+    let spelled = |value: &Value| value.to_string().replace("+00:00", "Z");
+    spelled(a) == spelled(b)
+}
+
+#[tokio::test]
+async fn what_retention_has_dropped_is_told_instead_of_guessed() {
+    let (database, then) = told_by_the_hour("trial_to_paid", "user_ada").await;
+    let times: Vec<String> = then.keys().map(|at| (*at + TimeDelta::minutes(30)).to_rfc3339()).collect();
+    let dropped = format!("delete from billsync.webhook_payloads where received_at < '{}'", times[3]);
+    database.execute(&dropped).await;
+    let (code, printed, complaints) =
+        run(billsync(&["inspect", "user", "user_ada", "--at", &times[1]]).env("DATABASE_URL", &database.url));
+    assert_eq!((code, printed.as_str()), (1, ""));
+    assert!(complaints.contains("retention") && complaints.contains("2 later events"), "{complaints}");
+    assert!(on(&database.url, &["inspect", "user", "user_ada", "--at", &times[3]], 0).contains("user_ada as of"));
+}
+
+#[tokio::test]
+async fn a_column_is_set_by_an_event_however_long_ago() {
+    let (database, _) = told_by_the_hour("trial_to_paid", "user_ada").await;
+    let shown: Value =
+        serde_json::from_str(&on(&database.url, &["inspect", "user", "user_ada", "--limit", "1", "--json"], 0)).unwrap();
+    assert_eq!(shown["timeline"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["set_by"]["users.email"]["event_type"], "user.created");
 }

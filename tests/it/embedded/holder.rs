@@ -1,13 +1,16 @@
 //! Another process that uses an embedded cluster, so that a test can kill it: this very test binary, started again with
-//! [`hold`] as its only test.
+//! one test that then holds the cluster instead.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use crate::support::service::child_of;
 use billsync::embedded_postgres::{EmbeddedPostgres, Options};
+use sqlx::{Connection, PgConnection};
+
+use super::{home, read_row, write_row};
+use crate::support::service::child_of;
 
 const HOME: &str = "TEST_HOLDER_HOME";
 const GUARD: &str = "TEST_HOLDER_GUARD";
@@ -35,7 +38,7 @@ impl HolderCommand {
 
     pub fn with_programs(program: &Path, guard: &Path, home: &Path) -> HolderCommand {
         let mut command = Command::new(program);
-        command.args(["--exact", "embedded::holder::hold", "--ignored", "--nocapture"]);
+        command.args(["--exact", "embedded::holder::a_cluster_is_held_by_another_process", "--nocapture"]);
         command.env(HOME, home).env(GUARD, guard).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         HolderCommand { command }
     }
@@ -92,11 +95,23 @@ impl Drop for Holder {
     }
 }
 
-/// No test, but what a [`Holder`] runs.
+/// In a child process, what a [`Holder`] runs; else that one runs.
 #[tokio::test]
-#[ignore = "the body of a child process that other tests start"]
-async fn hold() {
-    let Some(home) = std::env::var_os(HOME) else { return };
+async fn a_cluster_is_held_by_another_process() {
+    if let Some(home) = std::env::var_os(HOME) {
+        return hold(Path::new(&home)).await;
+    }
+    let home = home().await;
+    let holder = HolderCommand::new(home.path()).start();
+    write_row(&holder.url).await;
+    assert_eq!(read_row(&holder.url).await, 42);
+    let url = holder.url.clone();
+    holder.stop();
+    assert!(PgConnection::connect(&url).await.is_err(), "the server has ended with its only user");
+}
+
+/// Holds the cluster until nobody writes to our standard input any more.
+async fn hold(home: &Path) {
     let options = Options { guard_program: std::env::var_os(GUARD).map(Into::into), ..Options::new(home) };
     match EmbeddedPostgres::start(&options).await {
         Ok(postgres) => {
