@@ -15,6 +15,10 @@ use chrono::{DateTime, Utc};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{Value, json};
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A body with the name that stands in for a Clerk delivery's id, and whether it is Clerk's.
 struct Body {
     name: String,

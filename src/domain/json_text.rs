@@ -92,8 +92,16 @@ impl<'a> Document<'a> {
     /// Every member with one of these names, of any object at any depth, as (key, value).
     #[inline]
     pub fn find_all<const N: usize>(&self, names: [&'static str; N]) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
-        let fingerprints = names.map(|name| text::fingerprint(name.as_bytes()));
-        let is_candidate = move |node: &Node| node.kind == Kind::Key && text::is_one_of(node.fingerprint, &fingerprints);
+        // A bit for each of 256 classes of names rules out nearly every node at once.
+        let mut classes = [0u64; 4];
+        for name in names {
+            let class = text::fingerprint(name.as_bytes()) as u8;
+            classes[usize::from(class >> 6)] |= 1 << (class & 63);
+        }
+        let is_candidate = move |node: &Node| {
+            let class = node.fingerprint as u8;
+            classes[usize::from(class >> 6)] >> (class & 63) & 1 != 0 && node.kind == Kind::Key
+        };
         let candidates = self.nodes.iter().enumerate().filter(move |(_, node)| is_candidate(node));
         let members = candidates.map(|(index, _)| (Value::new(self, index), Value::new(self, index + 1)));
         members.filter(move |(key, _)| names.iter().any(|name| key.says(name)))

@@ -2,65 +2,178 @@
 //! attributes were before (`previous_attributes`), which orders most bursts; where it does not, the type of the event and
 //! the progress of the object decide, and the provider is asked.
 
+mod leaves;
+
+use std::cell::OnceCell;
+
 use serde_json::{Map, Value as Json};
 
+use self::leaves::{holds, same, same_with};
 use crate::domain::billing::facts::Fact;
 use crate::domain::billing::stored::Contender;
 use crate::domain::event::TypeRank;
-use crate::domain::json_text::{Document, Kind, Value};
+use crate::domain::json_text::{Document, Value};
 
 /// Up to this many contenders every ordering is tried (720 of them); a second with more is settled by rank.
 const MOST_TO_ORDER: usize = 6;
 
-/// A contender, parsed for comparison.
+/// The contenders of one object. Their texts are parsed when a comparison asks for them, which most never do.
 #[derive(Debug)]
-pub struct Candidate<'a> {
-    contender: &'a Contender,
-    /// `None` only for text that is not JSON, which nobody writes into the contenders.
-    object: Option<Document<'a>>,
-    /// Its `previous_attributes`; empty when it has none.
-    previous: Option<&'a Map<String, Json>>,
-    progress: (u8, i64),
+pub struct Contest<'a> {
+    candidates: Vec<Candidate<'a>>,
 }
 
 /// The outcome of a contest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Index of the winner.
     pub winner: usize,
     /// Whether it won only because something has to: the provider knows better.
     pub ambiguous: bool,
+    /// Which contenders precede another one; told only when there are too many to try every ordering, and from then on true
+    /// for good.
+    pub precedes: Option<Vec<bool>>,
+}
+
+impl<'a> Contest<'a> {
+    /// `contenders` is not empty and sorted by event id.
+    pub fn new(contenders: &'a [Contender]) -> Contest<'a> {
+        Contest { candidates: contenders.iter().map(Candidate::new).collect() }
+    }
+
+    /// Decides. The newcomer is the contender that joined last: of the others it is known which precede one another, if
+    /// there were too many to order before.
+    pub fn decide(&self, newcomer: usize) -> Decision {
+        if self.candidates.len() > MOST_TO_ORDER {
+            let precedes = self.precedes_by_now(newcomer);
+            return Decision { precedes: Some(precedes.clone()), ..self.by_rank(&precedes) };
+        }
+        for immediately in [true, false] {
+            let last = self.endings(immediately);
+            let Some(&winner) = last.last() else { continue };
+            if last.iter().all(|&index| self.shows_the_same(index, winner)) {
+                return Decision { winner, ambiguous: false, precedes: None };
+            }
+            break;
+        }
+        self.by_rank(&(0..self.candidates.len()).map(|index| self.precedes_another(index)).collect::<Vec<_>>())
+    }
+
+    /// Whether two contenders show the same object.
+    pub fn shows_the_same(&self, a: usize, b: usize) -> bool {
+        let (Some(a), Some(b)) = (self.candidates.get(a), self.candidates.get(b)) else { return false };
+        a.shows_the_same(b)
+    }
+
+    fn precedes_another(&self, index: usize) -> bool {
+        let candidate = &self.candidates[index];
+        self.candidates.iter().enumerate().any(|(other, later)| other != index && candidate.precedes(later))
+    }
+
+    /// Which contenders precede another one, from what is known of those before the newcomer. So the newcomer is compared
+    /// with each of the others, and they are not compared with one another again.
+    fn precedes_by_now(&self, newcomer: usize) -> Vec<bool> {
+        let candidates = self.candidates.iter().enumerate();
+        candidates
+            .map(|(index, candidate)| match candidate.contender.evidence.precedes {
+                Some(known) if index != newcomer => known || candidate.precedes(&self.candidates[newcomer]),
+                _ => self.precedes_another(index),
+            })
+            .collect()
+    }
+
+    /// The indexes at which a complete ordering can end, ascending.
+    fn endings(&self, immediately: bool) -> Vec<usize> {
+        let candidates = &self.candidates;
+        let count = candidates.len();
+        // follows[i] holds those that may follow i, as bits.
+        let mut follows = [0u8; MOST_TO_ORDER];
+        for (i, a) in candidates.iter().enumerate() {
+            for (j, b) in candidates.iter().enumerate() {
+                if i != j && a.may_be_followed_by(b, immediately) {
+                    follows[i] |= 1 << j;
+                }
+            }
+        }
+        // reachable[set] holds the ends of the orderings of exactly that set, as bits.
+        let mut reachable = [0u8; 1 << MOST_TO_ORDER];
+        for index in 0..count {
+            reachable[1 << index] = 1 << index;
+        }
+        for set in 1..(1usize << count) {
+            let ends = reachable[set];
+            for end in (0..count).filter(|end| ends & (1 << end) != 0) {
+                for next in (0..count).filter(|next| set & (1 << next) == 0 && follows[end] & (1 << next) != 0) {
+                    reachable[set | (1 << next)] |= 1 << next;
+                }
+            }
+        }
+        let complete = reachable[(1 << count) - 1];
+        (0..count).filter(|index| complete & (1 << index) != 0).collect()
+    }
+
+    /// The greatest (type rank, progress, event id) among those that precede none; among all, if every one does.
+    fn by_rank(&self, precedes: &[bool]) -> Decision {
+        let every_one = precedes.iter().all(|precedes| *precedes);
+        let standing = || self.candidates.iter().enumerate().filter(|(index, _)| every_one || !precedes[*index]);
+        let greatest = standing().max_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
+        let Some((winner, winning)) = greatest else { return Decision { winner: 0, ambiguous: false, precedes: None } };
+        let ambiguous =
+            standing().any(|(_, other)| other.rank() == winning.rank() && other.contender.fact != winning.contender.fact);
+        Decision { winner, ambiguous, precedes: None }
+    }
+}
+
+/// A contender, read as far as was asked for.
+#[derive(Debug)]
+struct Candidate<'a> {
+    contender: &'a Contender,
+    /// `None` only for text that is not JSON, which nobody writes into the contenders.
+    object: OnceCell<Option<Document<'a>>>,
+    /// Its `previous_attributes`; `None` when it has none.
+    previous: Option<&'a Map<String, Json>>,
+    /// Whether it differs from what it says it was before.
+    changed_something: OnceCell<bool>,
+    progress: (u8, i64),
 }
 
 impl<'a> Candidate<'a> {
-    /// Parses a contender.
-    pub fn new(contender: &'a Contender) -> Candidate<'a> {
+    fn new(contender: &'a Contender) -> Candidate<'a> {
         Candidate {
             contender,
-            object: Document::parse(&contender.object).ok(),
+            object: OnceCell::new(),
             previous: contender.evidence.previous_attributes.as_deref().and_then(Json::as_object).filter(|map| !map.is_empty()),
+            changed_something: OnceCell::new(),
             progress: contender.fact.as_deref().map_or((0, 0), progress),
         }
     }
 
     fn object(&self) -> Option<Value<'_>> {
-        self.object.as_ref().map(Document::root)
+        self.object.get_or_init(|| Document::parse(&self.contender.object).ok()).as_ref().map(Document::root)
     }
 
-    fn rank(&self) -> TypeRank {
+    fn type_rank(&self) -> TypeRank {
         self.contender.evidence.type_rank
     }
 
+    fn rank(&self) -> (TypeRank, (u8, i64)) {
+        (self.type_rank(), self.progress)
+    }
+
+    fn order(&self) -> impl Ord + use<'a> {
+        (self.rank(), self.contender.event_id.as_str())
+    }
+
     fn may_precede(&self, later: &Candidate<'_>) -> bool {
-        self.rank() != TypeRank::Deleted
-            && later.rank() != TypeRank::Created
+        self.type_rank() != TypeRank::Deleted
+            && later.type_rank() != TypeRank::Created
             && self.contender.evidence.api_version == later.contender.evidence.api_version
     }
 
     /// Whether `later` says that it changed a state in which its changed attributes had this one's values.
     fn precedes(&self, later: &Candidate<'_>) -> bool {
         let Some(previous) = later.previous.filter(|_| self.may_precede(later)) else { return false };
-        holds(self.object(), previous) && !holds(later.object(), previous)
+        holds(self.object(), previous) && *later.changed_something.get_or_init(|| !holds(later.object(), previous))
     }
 
     /// Whether `later`, with what it changed put back, is this one.
@@ -71,75 +184,17 @@ impl<'a> Candidate<'a> {
     /// What an ordering asks of two neighbours. Without `previous_attributes` a snapshot may only follow an equal object.
     fn may_be_followed_by(&self, later: &Candidate<'_>, immediately: bool) -> bool {
         if later.previous.is_none() {
-            self.may_precede(later) && equal_objects(self, later)
+            self.may_precede(later) && self.shows_the_same(later)
         } else if immediately {
             self.immediately_precedes(later)
         } else {
             self.precedes(later)
         }
     }
-}
 
-/// Whether two snapshots show the same object.
-pub fn equal_objects(a: &Candidate<'_>, b: &Candidate<'_>) -> bool {
-    a.contender.object == b.contender.object || same(a.object(), b.object())
-}
-
-/// Decides. `candidates` is not empty and sorted by event id.
-pub fn decide(candidates: &[Candidate<'_>]) -> Decision {
-    if candidates.len() <= MOST_TO_ORDER {
-        for immediately in [true, false] {
-            let last = endings(candidates, immediately);
-            let Some(&winner) = last.last() else { continue };
-            if last.iter().all(|&index| equal_objects(&candidates[index], &candidates[winner])) {
-                return Decision { winner, ambiguous: false };
-            }
-            break;
-        }
+    fn shows_the_same(&self, other: &Candidate<'_>) -> bool {
+        self.contender.object == other.contender.object || same(self.object(), other.object())
     }
-    by_rank(candidates)
-}
-
-/// The indexes at which a complete ordering can end, ascending.
-fn endings(candidates: &[Candidate<'_>], immediately: bool) -> Vec<usize> {
-    let count = candidates.len();
-    let follows: Vec<Vec<bool>> = candidates
-        .iter()
-        .enumerate()
-        .map(|(i, a)| candidates.iter().enumerate().map(|(j, b)| i != j && a.may_be_followed_by(b, immediately)).collect())
-        .collect();
-    // reachable[set] holds the ends of the orderings of exactly that set, as bits.
-    let mut reachable = vec![0u8; 1 << count];
-    for index in 0..count {
-        reachable[1 << index] = 1 << index;
-    }
-    for set in 1..(1usize << count) {
-        let ends = reachable[set];
-        for end in (0..count).filter(|end| ends & (1 << end) != 0) {
-            for next in (0..count).filter(|next| set & (1 << next) == 0 && follows[end][*next]) {
-                reachable[set | (1 << next)] |= 1 << next;
-            }
-        }
-    }
-    let complete = reachable.last().copied().unwrap_or(0);
-    (0..count).filter(|index| complete & (1 << index) != 0).collect()
-}
-
-/// The greatest (type rank, progress, event id) among those that precede none.
-fn by_rank(candidates: &[Candidate<'_>]) -> Decision {
-    let precedes_none: Vec<usize> = (0..candidates.len())
-        .filter(|&i| !candidates.iter().enumerate().any(|(j, later)| i != j && candidates[i].precedes(later)))
-        .collect();
-    let standing = if precedes_none.is_empty() { (0..candidates.len()).collect() } else { precedes_none };
-    let rank = |index: usize| (candidates[index].rank(), candidates[index].progress);
-    let winner = standing.iter().copied().max_by(|&a, &b| {
-        rank(a).cmp(&rank(b)).then_with(|| candidates[a].contender.event_id.cmp(&candidates[b].contender.event_id))
-    });
-    let winner = winner.unwrap_or(0);
-    let ambiguous = standing
-        .iter()
-        .any(|&index| rank(index) == rank(winner) && candidates[index].contender.fact != candidates[winner].contender.fact);
-    Decision { winner, ambiguous }
 }
 
 /// How far an object has come in its life. Invoice events carry no `previous_attributes`: without this nearly every
@@ -170,96 +225,4 @@ fn progress(fact: &Fact) -> (u8, i64) {
         },
         _ => (0, 0),
     }
-}
-
-/// Whether the object has the value of every leaf of `previous`. A leaf is a scalar, an array as a whole, or an empty object.
-fn holds(object: Option<Value<'_>>, previous: &Map<String, Json>) -> bool {
-    previous.iter().all(|(name, was)| {
-        let is = object.and_then(|object| object.get(name));
-        match was {
-            Json::Object(inner) if !inner.is_empty() => holds(is, inner),
-            leaf => equals(is, leaf),
-        }
-    })
-}
-
-/// Whether `object`, with the leaves of `previous` put back, is `expected`.
-fn same_with(object: Option<Value<'_>>, previous: &Map<String, Json>, expected: Option<Value<'_>>) -> bool {
-    let put_back = previous.iter().all(|(name, was)| {
-        let expected = expected.and_then(|expected| expected.get(name));
-        match (object.and_then(|object| object.get(name)).filter(|is| is.is_object()), was) {
-            (Some(is), Json::Object(inner)) if !inner.is_empty() => same_with(Some(is), inner, expected),
-            _ => equals(expected, was),
-        }
-    });
-    put_back && same_members(object, expected, |name| !previous.contains_key(name))
-}
-
-/// Equality in which absent is null and a number is its value, whatever its spelling.
-fn same(a: Option<Value<'_>>, b: Option<Value<'_>>) -> bool {
-    let (Some(a), Some(b)) = (present(a), present(b)) else { return present(a).is_none() && present(b).is_none() };
-    if a.raw() == b.raw() {
-        return true;
-    }
-    match (a.kind(), b.kind()) {
-        (Kind::Object, Kind::Object) => same_members(Some(a), Some(b), |_| true),
-        (Kind::Array, Kind::Array) => {
-            let (mut a, mut b) = (a.elements(), b.elements());
-            loop {
-                match (a.next(), b.next()) {
-                    (None, None) => return true,
-                    (Some(a), Some(b)) if same(Some(a), Some(b)) => {}
-                    _ => return false,
-                }
-            }
-        }
-        (Kind::String, Kind::String) => a.as_str() == b.as_str(),
-        (Kind::Number, Kind::Number) => same_number(a.raw(), b.raw()),
-        _ => false,
-    }
-}
-
-/// Whether two objects have the same members among those that are asked for.
-fn same_members(a: Option<Value<'_>>, b: Option<Value<'_>>, asked: impl Fn(&str) -> bool) -> bool {
-    let every = |from: Option<Value<'_>>, to: Option<Value<'_>>| {
-        from.into_iter().flat_map(Value::members).all(|(key, _)| {
-            let name = key.as_str().unwrap_or_default();
-            !asked(&name) || same(from.and_then(|from| from.get(&name)), to.and_then(|to| to.get(&name)))
-        })
-    };
-    every(a, b) && every(b, a)
-}
-
-/// The same equality between a text's value and a parsed one.
-fn equals(is: Option<Value<'_>>, was: &Json) -> bool {
-    let Some(is) = present(is) else { return was.is_null() };
-    match (is.kind(), was) {
-        (Kind::Bool, Json::Bool(was)) => is.as_bool() == Some(*was),
-        (Kind::Number, Json::Number(was)) => same_number(is.raw(), &was.to_string()),
-        (Kind::String, Json::String(was)) => is.says(was),
-        (Kind::Array, Json::Array(was)) => {
-            let mut elements = is.elements();
-            was.iter().all(|was| elements.next().is_some_and(|is| equals(Some(is), was))) && elements.next().is_none()
-        }
-        (Kind::Object, Json::Object(was)) => {
-            was.iter().all(|(name, was)| equals(is.get(name), was))
-                && is.members().all(|(key, value)| {
-                    value.kind() == Kind::Null || key.as_str().is_some_and(|name| was.contains_key(name.as_ref()))
-                })
-        }
-        _ => false,
-    }
-}
-
-fn present(value: Option<Value<'_>>) -> Option<Value<'_>> {
-    value.filter(|value| value.kind() != Kind::Null)
-}
-
-/// Whole numbers are compared exactly, others as doubles: jsonb spells `1e3` as `1000`.
-fn same_number(a: &str, b: &str) -> bool {
-    a == b
-        || match (a.parse::<i64>(), b.parse::<i64>()) {
-            (Ok(a), Ok(b)) => a == b,
-            _ => matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
-        }
 }

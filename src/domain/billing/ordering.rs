@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use crate::domain::billing::contest::{self, Candidate};
+use crate::domain::billing::contest::Contest;
 use crate::domain::billing::facts::{ClerkUser, Fact};
 use crate::domain::billing::stored::{Contender, Evidence, OwnerEvidence, StoredObject, Winner};
 use crate::domain::event::{Provider, Snapshot};
@@ -95,6 +95,7 @@ fn evidence_of(snapshot: &Snapshot) -> Evidence {
         api_version: snapshot.api_version.clone(),
         from_read: snapshot.from_read,
         previous_attributes: snapshot.previous_attributes.clone(),
+        precedes: None,
     }
 }
 
@@ -126,27 +127,32 @@ fn join(object: &mut StoredObject, snapshot: &Snapshot, text: &Arc<str>) -> (boo
     }
     let (terminal, as_of) = (winner.terminal, winner.as_of);
     let mut all = std::mem::take(&mut object.contenders);
-    all.push(Contender {
+    let reigning = Contender {
         event_id: winner.event_id,
         evidence: winner.evidence,
         owner_id: if winner.names_owner { object.owner_id.take() } else { None },
         object: winner.object.unwrap_or_else(|| Arc::from("{}")),
         fact: object.fact.take(),
-    });
-    all.push(Contender {
-        event_id: snapshot.event_id.clone(),
-        evidence: evidence_of(snapshot),
-        owner_id: snapshot.owner_id.clone(),
-        object: text.clone(),
-        fact: snapshot.fact.clone(),
-    });
-    all.sort_by(|a, b| a.event_id.cmp(&b.event_id));
-    let candidates: Vec<Candidate<'_>> = all.iter().map(Candidate::new).collect();
-    let decision = contest::decide(&candidates);
-    let leads = all.iter().position(|c| c.event_id == snapshot.event_id).is_some_and(|index| {
-        index == decision.winner || contest::equal_objects(&candidates[index], &candidates[decision.winner])
-    });
-    drop(candidates);
+    };
+    // They are kept in the order of their ids.
+    all.insert(all.partition_point(|contender| contender.event_id < reigning.event_id), reigning);
+    let newcomer = all.partition_point(|contender| contender.event_id < snapshot.event_id);
+    all.insert(
+        newcomer,
+        Contender {
+            event_id: snapshot.event_id.clone(),
+            evidence: evidence_of(snapshot),
+            owner_id: snapshot.owner_id.clone(),
+            object: text.clone(),
+            fact: snapshot.fact.clone(),
+        },
+    );
+    let contest = Contest::new(&all);
+    let decision = contest.decide(newcomer);
+    let leads = newcomer == decision.winner || contest.shows_the_same(newcomer, decision.winner);
+    for (contender, precedes) in all.iter_mut().zip(decision.precedes.into_iter().flatten()) {
+        contender.evidence.precedes = Some(precedes);
+    }
     let chosen = all.remove(decision.winner);
     object.winner = Some(Winner {
         terminal,

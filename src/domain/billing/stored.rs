@@ -54,6 +54,9 @@ pub struct Evidence {
     pub from_read: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_attributes: Option<Arc<Value>>,
+    /// Whether it precedes another contender; noted once there are too many of them to be compared again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precedes: Option<bool>,
 }
 
 /// A snapshot with the winner's key that is not the winner. `provider_objects.contenders` is an array of these.

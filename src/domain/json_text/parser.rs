@@ -1,4 +1,7 @@
-//! The one pass: text to index. An explicit stack, so that nesting costs memory in proportion to the text and no more.
+//! The one pass: text to index. The containers that are open are linked through the index itself, so that nesting costs no
+//! more memory than width.
+
+use std::ops::Range;
 
 use thiserror::Error;
 
@@ -12,14 +15,17 @@ pub struct SyntaxError {
     pub offset: usize,
 }
 
+/// The container of the outermost value.
+const NONE: u32 = u32::MAX;
+
 pub(super) fn parse(text: &str) -> Result<Document<'_>, SyntaxError> {
     if u32::try_from(text.len()).is_err() {
         return Err(SyntaxError { offset: 0 });
     }
     // A provider's event has one value or key for every eight to twelve bytes.
     let nodes = Vec::with_capacity(text.len() / 8 + 8);
-    let mut parser =
-        Parser { text, bytes: text.as_bytes(), at: 0, nodes, open: Vec::with_capacity(16), flaws: Vec::new(), depth: 0 };
+    let bytes = text.as_bytes();
+    let mut parser = Parser { text, bytes, nodes, flaws: Vec::new(), top: NONE, in_object: false, level: 0, depth: 0 };
     parser.document()?;
     Ok(Document { text, nodes: parser.nodes, flaws: parser.flaws, depth: parser.depth })
 }
@@ -27,249 +33,253 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, SyntaxError> {
 struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
-    at: usize,
     nodes: Vec<Node>,
-    /// The arrays and objects that are not closed yet.
-    open: Vec<u32>,
     flaws: Vec<Flaw>,
+    /// The innermost container that is not closed yet. Until it is, its `next` is the container around it.
+    top: u32,
+    in_object: bool,
+    level: usize,
     depth: usize,
 }
 
+/// Positions are passed and returned, so that they stay in a register.
 impl Parser<'_> {
     fn document(&mut self) -> Result<(), SyntaxError> {
-        loop {
-            let opened = self.value()?;
-            if !opened && !self.after_value()? {
-                break;
+        let mut at = 0;
+        'value: loop {
+            at = self.skip_white_space(at);
+            match self.byte(at) {
+                b'"' => {
+                    let (end, escaped) = self.string(at)?;
+                    self.push(at, end, Kind::String, escaped, 0);
+                    at = end;
+                }
+                opening @ (b'{' | b'[') => {
+                    let (next, is_empty) = self.open(at, opening == b'{')?;
+                    at = next;
+                    if !is_empty {
+                        continue 'value;
+                    }
+                }
+                b'-' | b'0'..=b'9' => at = self.number(at)?,
+                b't' => at = self.word(at, b"true", Kind::Bool)?,
+                b'f' => at = self.word(at, b"false", Kind::Bool)?,
+                b'n' => at = self.word(at, b"null", Kind::Null)?,
+                _ => return fail(at),
+            }
+            loop {
+                at = self.skip_white_space(at);
+                if self.top == NONE {
+                    return if at == self.bytes.len() { Ok(()) } else { fail(at) };
+                }
+                match (self.byte(at), self.in_object) {
+                    (b',', true) => {
+                        at = self.key(self.skip_white_space(at + 1))?;
+                        continue 'value;
+                    }
+                    (b',', false) => {
+                        at += 1;
+                        continue 'value;
+                    }
+                    (b'}', true) | (b']', false) => {
+                        at += 1;
+                        self.close(at);
+                    }
+                    _ => return fail(at),
+                }
             }
         }
-        self.skip_white_space();
-        if self.at == self.bytes.len() { Ok(()) } else { self.fail() }
     }
 
-    fn fail<T>(&self) -> Result<T, SyntaxError> {
-        Err(SyntaxError { offset: self.at })
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+    /// The byte there; behind the end NUL, which begins nothing.
+    #[inline]
+    fn byte(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or(0)
     }
 
     #[inline]
-    fn skip_white_space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
+    fn skip_white_space(&self, at: usize) -> usize {
+        // Over the wire there is none.
+        if self.byte(at) > b' ' { at } else { self.skip_all_white_space(at) }
+    }
+
+    fn skip_all_white_space(&self, mut at: usize) -> usize {
+        while let b' ' | b'\n' | b'\r' | b'\t' = self.byte(at) {
+            at += 1;
         }
+        at
     }
 
     #[inline]
-    fn push(&mut self, start: usize, kind: Kind, escaped: bool, fingerprint: u16) {
+    fn push(&mut self, start: usize, end: usize, kind: Kind, escaped: bool, fingerprint: u16) {
         let next = self.nodes.len() as u32 + 1;
-        self.nodes.push(Node { start: start as u32, end: self.at as u32, next, kind, escaped, fingerprint });
+        self.nodes.push(Node { start: start as u32, end: end as u32, next, kind, escaped, fingerprint });
     }
 
-    /// Reads a scalar, an empty container, or the opening of a container with its first key: then a value has to follow
-    /// and the answer is true.
-    fn value(&mut self) -> Result<bool, SyntaxError> {
-        self.skip_white_space();
-        match self.peek() {
-            Some(b'"') => {
-                let start = self.at;
-                let escaped = self.string()?;
-                self.push(start, Kind::String, escaped, 0);
-            }
-            Some(b'{') => return self.open(Kind::Object, b'}'),
-            Some(b'[') => return self.open(Kind::Array, b']'),
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.word(b"true", Kind::Bool)?,
-            Some(b'f') => self.word(b"false", Kind::Bool)?,
-            Some(b'n') => self.word(b"null", Kind::Null)?,
-            _ => return self.fail(),
+    /// Reads an empty container, or the opening of one, with its first key if it is an object: then a value has to follow.
+    fn open(&mut self, start: usize, is_object: bool) -> Result<(usize, bool), SyntaxError> {
+        let (kind, closing) = if is_object { (Kind::Object, b'}') } else { (Kind::Array, b']') };
+        let at = self.skip_white_space(start + 1);
+        self.depth = self.depth.max(self.level + 1);
+        self.push(start, at + 1, kind, false, 0);
+        if self.byte(at) == closing {
+            return Ok((at + 1, true));
         }
-        Ok(false)
+        let index = self.nodes.len() - 1;
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.next = self.top;
+        }
+        self.top = index as u32;
+        self.in_object = is_object;
+        self.level += 1;
+        Ok((if is_object { self.key(at)? } else { at }, false))
     }
 
-    fn open(&mut self, kind: Kind, closing: u8) -> Result<bool, SyntaxError> {
-        let start = self.at;
-        self.at += 1;
-        self.depth = self.depth.max(self.open.len() + 1);
-        self.skip_white_space();
-        if self.peek() == Some(closing) {
-            self.at += 1;
-            self.push(start, kind, false, 0);
-            return Ok(false);
-        }
-        self.open.push(self.nodes.len() as u32);
-        self.push(start, kind, false, 0);
-        if kind == Kind::Object {
-            self.key()?;
-        }
-        Ok(true)
-    }
-
-    /// Reads what stands behind a value: closings, then a comma. False when the outermost value is complete.
-    fn after_value(&mut self) -> Result<bool, SyntaxError> {
-        while let Some(&top) = self.open.last() {
-            self.skip_white_space();
-            let kind = self.nodes.get(top as usize).map(|node| node.kind);
-            match (self.peek(), kind) {
-                (Some(b','), Some(Kind::Object)) => {
-                    self.at += 1;
-                    self.skip_white_space();
-                    self.key()?;
-                    return Ok(true);
-                }
-                (Some(b','), _) => {
-                    self.at += 1;
-                    return Ok(true);
-                }
-                (Some(b'}'), Some(Kind::Object)) | (Some(b']'), Some(Kind::Array)) => self.close(top),
-                _ => return self.fail(),
-            }
-        }
-        Ok(false)
-    }
-
-    fn close(&mut self, top: u32) {
-        self.at += 1;
-        self.open.pop();
+    /// Closes the innermost container.
+    fn close(&mut self, end: usize) {
         let next = self.nodes.len() as u32;
-        if let Some(node) = self.nodes.get_mut(top as usize) {
-            node.end = self.at as u32;
+        if let Some(node) = self.nodes.get_mut(self.top as usize) {
+            self.top = node.next;
+            node.end = end as u32;
             node.next = next;
         }
+        self.in_object = self.nodes.get(self.top as usize).is_some_and(|node| node.kind == Kind::Object);
+        self.level -= 1;
     }
 
-    fn key(&mut self) -> Result<(), SyntaxError> {
-        if self.peek() != Some(b'"') {
-            return self.fail();
-        }
-        let start = self.at;
-        let escaped = self.string()?;
-        let name = start + 1..self.at - 1;
-        let fingerprint = if escaped {
-            fingerprint(unescape(self.text.get(name).unwrap_or_default()).as_bytes())
-        } else {
-            fingerprint(self.bytes.get(name).unwrap_or_default())
-        };
-        self.push(start, Kind::Key, escaped, fingerprint);
-        self.skip_white_space();
-        if self.peek() != Some(b':') {
-            return self.fail();
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    /// Skips a string and tells whether it has escapes.
+    /// Reads a key and its colon.
     #[inline]
-    fn string(&mut self) -> Result<bool, SyntaxError> {
-        self.at += 1;
-        let mut escaped = false;
-        loop {
-            self.at += text::plain_length(self.bytes.get(self.at..).unwrap_or_default());
-            match self.peek() {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                _ => return self.fail(),
-            }
+    fn key(&mut self, start: usize) -> Result<usize, SyntaxError> {
+        if self.byte(start) != b'"' {
+            return fail(start);
         }
-        self.at += 1;
-        Ok(escaped)
+        let (end, escaped) = self.string(start)?;
+        let fingerprint = if escaped {
+            fingerprint(unescape(self.text.get(start + 1..end - 1).unwrap_or_default()).as_bytes())
+        } else {
+            text::fingerprint_within(self.bytes, start + 1, end - 1)
+        };
+        self.push(start, end, Kind::Key, escaped, fingerprint);
+        let colon = self.skip_white_space(end);
+        if self.byte(colon) == b':' { Ok(colon + 1) } else { fail(colon) }
+    }
+
+    /// Skips the string that begins there. Returns where it ends and whether it has escapes.
+    #[inline]
+    fn string(&mut self, start: usize) -> Result<(usize, bool), SyntaxError> {
+        let at = text::skip_plain(self.bytes, start + 1);
+        if self.byte(at) == b'"' { Ok((at + 1, false)) } else { self.escaped_string(at) }
     }
 
     #[cold]
-    fn escape(&mut self) -> Result<(), SyntaxError> {
-        let Some(escape) = text::read_escape(self.bytes.get(self.at..).unwrap_or_default()) else { return self.fail() };
-        let start = self.at;
-        self.at += escape.length;
+    fn escaped_string(&mut self, mut at: usize) -> Result<(usize, bool), SyntaxError> {
+        loop {
+            match self.bytes.get(at) {
+                Some(b'"') => return Ok((at + 1, true)),
+                Some(b'\\') => at = text::skip_plain(self.bytes, self.escape(at)?),
+                _ => return fail(at),
+            }
+        }
+    }
+
+    fn escape(&mut self, start: usize) -> Result<usize, SyntaxError> {
+        let Some(escape) = text::read_escape(self.bytes.get(start..).unwrap_or_default()) else { return fail(start) };
+        let end = start + escape.length;
         match escape.meaning {
-            text::Meaning::Scalar('\0') => self.flaw(start, FlawKind::Nul),
+            text::Meaning::Scalar('\0') => self.flaw(start, end, FlawKind::Nul),
             text::Meaning::Scalar(_) => {}
-            text::Meaning::LoneSurrogate => self.flaw(start, FlawKind::LoneSurrogate),
+            text::Meaning::LoneSurrogate => self.flaw(start, end, FlawKind::LoneSurrogate),
         }
-        Ok(())
+        Ok(end)
     }
 
-    fn flaw(&mut self, start: usize, kind: FlawKind) {
-        self.flaws.push(Flaw { start: start as u32, end: self.at as u32, kind });
+    fn flaw(&mut self, start: usize, end: usize, kind: FlawKind) {
+        self.flaws.push(Flaw { start: start as u32, end: end as u32, kind });
     }
 
-    fn digits(&mut self) -> usize {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
+    /// Where the digits that begin there end.
+    #[inline]
+    fn digits(&self, mut at: usize) -> usize {
+        while self.byte(at).is_ascii_digit() {
+            at += 1;
         }
-        self.at - start
+        at
     }
 
-    fn number(&mut self) -> Result<(), SyntaxError> {
-        let start = self.at;
-        if self.peek() == Some(b'-') {
-            self.at += 1;
+    #[inline]
+    fn number(&mut self, start: usize) -> Result<usize, SyntaxError> {
+        let first = start + usize::from(self.byte(start) == b'-');
+        let point = self.digits(first);
+        if point == first || (self.byte(first) == b'0' && point > first + 1) {
+            return fail(point);
         }
-        let leading_zero = self.peek() == Some(b'0');
-        let whole = self.digits();
-        if whole == 0 || (leading_zero && whole > 1) {
-            return self.fail();
+        let next = self.byte(point);
+        let end = if next == b'.' || next | 0x20 == b'e' { self.fraction(start, first, point)? } else { point };
+        if end - start > 100 && end == point {
+            self.weigh(start..end, point - first, 0, 0);
         }
+        self.push(start, end, Kind::Number, false, 0);
+        Ok(end)
+    }
+
+    /// Reads what stands behind the whole digits of a number.
+    fn fraction(&mut self, start: usize, first: usize, point: usize) -> Result<usize, SyntaxError> {
+        let mut at = point;
         let mut fraction = 0;
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            fraction = self.digits();
+        if self.byte(at) == b'.' {
+            at = self.digits(point + 1);
+            fraction = at - point - 1;
             if fraction == 0 {
-                return self.fail();
+                return fail(at);
             }
         }
         let mut exponent = 0;
-        if let Some(b'e' | b'E') = self.peek() {
-            exponent = self.exponent()?;
+        if self.byte(at) | 0x20 == b'e' {
+            (at, exponent) = self.exponent(at + 1)?;
         }
-        self.push(start, Kind::Number, false, 0);
-        if self.at - start > 100 || exponent != 0 {
-            self.weigh(start, whole, fraction, exponent);
+        if at - start > 100 || exponent != 0 {
+            self.weigh(start..at, point - first, fraction, exponent);
         }
-        Ok(())
+        Ok(at)
     }
 
     /// The exponent, held within what decides anything.
-    fn exponent(&mut self) -> Result<i64, SyntaxError> {
-        self.at += 1;
-        let negative = self.peek() == Some(b'-');
-        if let Some(b'+' | b'-') = self.peek() {
-            self.at += 1;
+    fn exponent(&self, at: usize) -> Result<(usize, i64), SyntaxError> {
+        let sign = self.byte(at);
+        let start = at + usize::from(matches!(sign, b'+' | b'-'));
+        let end = self.digits(start);
+        if end == start {
+            return fail(end);
         }
-        let start = self.at;
-        if self.digits() == 0 {
-            return self.fail();
-        }
-        let digits = self.bytes.get(start..self.at).unwrap_or_default();
+        let digits = self.bytes.get(start..end).unwrap_or_default();
         let size = digits.iter().fold(0_i64, |sum, digit| (sum * 10 + i64::from(digit - b'0')).min(1_000_000_000));
-        Ok(if negative { -size } else { size })
+        Ok((end, if sign == b'-' { -size } else { size }))
     }
 
     /// Notes a number that is too large. Postgres: "up to 131072 digits before the decimal point; up to 16383 digits after
     /// the decimal point" (Numeric Types).
-    fn weigh(&mut self, start: usize, whole: usize, fraction: usize, exponent: i64) {
+    fn weigh(&mut self, range: Range<usize>, whole: usize, fraction: usize, exponent: i64) {
+        let (start, end) = (range.start, range.end);
         if whole as i64 + exponent > 131_072 || fraction as i64 - exponent > 16_383 {
-            return self.flaw(start, FlawKind::BeyondNumeric);
+            return self.flaw(start, end, FlawKind::BeyondNumeric);
         }
-        let number = self.text.get(start..self.at).and_then(|text| text.parse::<f64>().ok());
+        let number = self.text.get(range).and_then(|text| text.parse::<f64>().ok());
         if !number.is_some_and(f64::is_finite) {
-            self.flaw(start, FlawKind::BeyondDouble);
+            self.flaw(start, end, FlawKind::BeyondDouble);
         }
     }
 
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<(), SyntaxError> {
-        let start = self.at;
-        if !self.bytes.get(start..).unwrap_or_default().starts_with(word) {
-            return self.fail();
+    #[inline]
+    fn word(&mut self, start: usize, word: &[u8], kind: Kind) -> Result<usize, SyntaxError> {
+        let end = start + word.len();
+        if self.bytes.get(start..end) != Some(word) {
+            return fail(start);
         }
-        self.at += word.len();
-        self.push(start, kind, false, 0);
-        Ok(())
+        self.push(start, end, kind, false, 0);
+        Ok(end)
     }
+}
+
+fn fail<T>(offset: usize) -> Result<T, SyntaxError> {
+    Err(SyntaxError { offset })
 }

@@ -17,12 +17,30 @@ pub(super) struct Escape {
     pub meaning: Meaning,
 }
 
-/// Tells most names apart: length, first, middle and last byte. Equal names have equal ones.
+/// Tells most names apart: their length, their first eight bytes and the last one. Equal names have equal ones.
 #[inline]
 pub(super) fn fingerprint(name: &[u8]) -> u16 {
-    let (Some(first), Some(middle), Some(last)) = (name.first(), name.get(name.len() / 2), name.last()) else { return 0 };
-    let mix = first.wrapping_mul(31) ^ middle.wrapping_mul(7) ^ last;
-    u16::from_le_bytes([mix, name.len() as u8])
+    let beginning = name.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    mix(beginning, name.len(), name.last().copied())
+}
+
+/// The fingerprint of the name at `start..end` of a text, in which there is more to read behind most names.
+#[inline]
+pub(super) fn fingerprint_within(bytes: &[u8], start: usize, end: usize) -> u16 {
+    let Some(chunk) = bytes.get(start..).and_then(|rest| rest.first_chunk::<8>()) else {
+        return fingerprint(bytes.get(start..end).unwrap_or_default());
+    };
+    let length = end - start;
+    let unread = 8 * 8_usize.saturating_sub(length);
+    let beginning = if length == 0 { 0 } else { u64::from_le_bytes(*chunk) & (u64::MAX >> unread) };
+    let last = if length == 0 { None } else { bytes.get(end - 1).copied() };
+    mix(beginning, length, last)
+}
+
+#[inline]
+fn mix(beginning: u64, length: usize, last: Option<u8>) -> u16 {
+    let rest = (length as u64) << 8 | u64::from(last.unwrap_or(0));
+    ((beginning ^ rest << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16
 }
 
 /// Compares with all of them, which a processor does at once; stopping at the first would be slower.
@@ -34,25 +52,25 @@ pub(super) fn is_one_of<const N: usize>(fingerprint: u16, candidates: &[u16; N])
 const ONES: u64 = u64::MAX / 255;
 const HIGH_BITS: u64 = ONES * 0x80;
 
-/// The bytes before the first quote, backslash or control character. Eight at a time: strings are most of a payload.
+/// Where the first quote, backslash or control character at or after `at` is, else the end. Eight bytes at a time: strings
+/// are most of a payload.
 #[inline]
-pub(super) fn plain_length(bytes: &[u8]) -> usize {
-    let mut length = 0;
-    let mut rest = bytes;
-    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+pub(super) fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let quote = (word ^ (ONES * 0x22)).wrapping_sub(ONES) & !(word ^ (ONES * 0x22));
-        let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES) & !(word ^ (ONES * 0x5c));
-        let special = (control | quote | backslash) & HIGH_BITS;
+        // With their second bit flipped, a quote (0x22) and the control characters are the bytes below 0x21.
+        let flipped = word ^ (ONES * 0x02);
+        let quote_or_control = flipped.wrapping_sub(ONES * 0x21) & !flipped;
+        let backslash = word ^ (ONES * 0x5c);
+        let special = (quote_or_control | (backslash.wrapping_sub(ONES) & !backslash)) & HIGH_BITS;
         // A borrow can only mark bytes behind the first true one.
         if special != 0 {
-            return length + special.trailing_zeros() as usize / 8;
+            return at + special.trailing_zeros() as usize / 8;
         }
-        length += 8;
-        rest = tail;
+        at += 8;
     }
-    length + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(rest.len())
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(rest.len())
 }
 
 /// Reads the escape that `bytes` begin with. `None` when it is none.

@@ -291,3 +291,72 @@ proptest! {
         }
     }
 }
+
+/// A snapshot of a second in which much happens, to a flat object.
+fn crowded_snapshot() -> impl Strategy<Value = Snapshot> {
+    let previous = prop_oneof![
+        Just(None),
+        (0..4i64).prop_map(|q| Some(json!({"quantity": q}))),
+        (0..4i64, 0..2i64).prop_map(|(q, r)| Some(json!({"quantity": q, "rest": r}))),
+        "incomplete|active".prop_map(|status| Some(json!({"status": status}))),
+    ];
+    let status = prop_oneof![Just("incomplete"), Just("active"), Just("past_due")];
+    let rank = prop_oneof![1 => Just(TypeRank::Created), 6 => Just(TypeRank::Other), 1 => Just(TypeRank::Deleted)];
+    let version = prop_oneof![8 => Just("2025-09-30.clover"), 1 => Just("2024-06-20")];
+    (status, 0..4i64, 0..2i64, previous, rank, version).prop_map(|(status, quantity, rest, previous, type_rank, version)| {
+        let made = snapshot("", 0, json!({"status": status, "quantity": quantity, "rest": rest}), previous);
+        Snapshot { type_rank, api_version: Some(version.into()), ..made }
+    })
+}
+
+/// The rule for more contenders than can be ordered, spelled out over the whole set.
+fn by_definition(snapshots: &[Snapshot]) -> (String, bool) {
+    let objects: Vec<Value> = snapshots.iter().map(|s| serde_json::from_str(s.object.as_deref().unwrap()).unwrap()).collect();
+    let holds = |object: &Value, previous: &Value| previous.as_object().unwrap().iter().all(|(name, was)| object[name] == *was);
+    let precedes = |a: usize, b: usize| {
+        let (earlier, later) = (&snapshots[a], &snapshots[b]);
+        let Some(previous) = later.previous_attributes.as_deref() else { return false };
+        earlier.type_rank != TypeRank::Deleted
+            && later.type_rank != TypeRank::Created
+            && earlier.api_version == later.api_version
+            && holds(&objects[a], previous)
+            && !holds(&objects[b], previous)
+    };
+    let all = 0..snapshots.len();
+    let mut standing: Vec<usize> = all.clone().filter(|&a| !all.clone().any(|b| a != b && precedes(a, b))).collect();
+    if standing.is_empty() {
+        standing = all.collect();
+    }
+    let rank = |index: usize| (snapshots[index].type_rank, objects[index]["status"] != "incomplete");
+    let winner = standing.iter().copied().max_by_key(|&index| (rank(index), snapshots[index].event_id.clone())).unwrap();
+    let differs = |&index: &usize| rank(index) == rank(winner) && snapshots[index].fact != snapshots[winner].fact;
+    (snapshots[winner].event_id.clone(), standing.iter().any(differs))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_crowded_second_ends_as_its_whole_set_says_also_when_it_is_stored_in_between(
+        mut snapshots in prop::collection::vec(crowded_snapshot(), 7..16),
+        seed in any::<u64>(),
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        for (index, snapshot) in snapshots.iter_mut().enumerate() {
+            snapshot.event_id = format!("evt_{index:02}");
+        }
+        let expected = by_definition(&snapshots);
+        for _ in 0..4 {
+            random.shuffle(&mut snapshots);
+            let mut stored: Option<StoredObject> = None;
+            for snapshot in &snapshots {
+                if let Some(object) = stored.as_mut().filter(|_| random.bool()) {
+                    let text = serde_json::to_string(&object.contenders).unwrap();
+                    object.contenders = serde_json::from_str(&text).unwrap();
+                }
+                stored = Some(admit(stored, snapshot).object);
+            }
+            let object = stored.unwrap();
+            prop_assert_eq!((object.winner.unwrap().event_id, object.ambiguous), expected.clone());
+        }
+    }
+}

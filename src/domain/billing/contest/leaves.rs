@@ -1,0 +1,135 @@
+//! Comparing snapshots leaf by leaf: a leaf is a scalar, an array as a whole, or an empty object; absent is null, and a number
+//! is its value, whatever its spelling.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+use crate::domain::json_text::{Kind, Value};
+
+/// Whether the object has the value of every leaf of `previous`. A leaf is a scalar, an array as a whole, or an empty object.
+pub(super) fn holds(object: Option<Value<'_>>, previous: &Map<String, Json>) -> bool {
+    previous.iter().all(|(name, was)| {
+        let is = object.and_then(|object| object.get(name));
+        match was {
+            Json::Object(inner) if !inner.is_empty() => holds(is, inner),
+            leaf => equals(is, leaf),
+        }
+    })
+}
+
+/// Whether `object`, with the leaves of `previous` put back, is `expected`.
+pub(super) fn same_with<'a>(object: Option<Value<'a>>, previous: &Map<String, Json>, expected: Option<Value<'a>>) -> bool {
+    let put_back = previous.iter().all(|(name, was)| {
+        let expected = expected.and_then(|expected| expected.get(name));
+        match (object.and_then(|object| object.get(name)).filter(|is| is.is_object()), was) {
+            (Some(is), Json::Object(inner)) if !inner.is_empty() => same_with(Some(is), inner, expected),
+            _ => equals(expected, was),
+        }
+    });
+    put_back && same_members(object, expected, |name| !previous.contains_key(name))
+}
+
+/// Equality in which absent is null and a number is its value, whatever its spelling.
+pub(super) fn same<'a>(a: Option<Value<'a>>, b: Option<Value<'a>>) -> bool {
+    let (Some(a), Some(b)) = (present(a), present(b)) else { return present(a).is_none() && present(b).is_none() };
+    if a.raw() == b.raw() {
+        return true;
+    }
+    match (a.kind(), b.kind()) {
+        (Kind::Object, Kind::Object) => same_members(Some(a), Some(b), |_| true),
+        (Kind::Array, Kind::Array) => {
+            let (mut a, mut b) = (a.elements(), b.elements());
+            loop {
+                match (a.next(), b.next()) {
+                    (None, None) => return true,
+                    (Some(a), Some(b)) if same(Some(a), Some(b)) => {}
+                    _ => return false,
+                }
+            }
+        }
+        (Kind::String, Kind::String) => a.as_str() == b.as_str(),
+        (Kind::Number, Kind::Number) => same_number(a.raw(), b.raw()),
+        _ => false,
+    }
+}
+
+/// Whether two objects have the same members among those that are asked for.
+fn same_members<'a>(a: Option<Value<'a>>, b: Option<Value<'a>>, asked: impl Fn(&str) -> bool) -> bool {
+    same_in_step(a, b, &asked).unwrap_or_else(|| by_name(a, &asked) == by_name(b, &asked))
+}
+
+/// The answer for objects whose members stand in the same order, which those of snapshots from one source do; else `None`.
+fn same_in_step<'a>(a: Option<Value<'a>>, b: Option<Value<'a>>, asked: impl Fn(&str) -> bool) -> Option<bool> {
+    let members = |object: Option<Value<'a>>| object.into_iter().flat_map(Value::members);
+    let (mut of_a, mut of_b) = (members(a), members(b));
+    loop {
+        let (Some((name, is)), Some((other, was))) = (of_a.next(), of_b.next()) else { break };
+        if name.raw() != other.raw() {
+            return None;
+        }
+        if same(Some(is), Some(was)) {
+            continue;
+        }
+        let name = name.as_str()?;
+        if asked(&name) {
+            // Of several with one name the last decides.
+            let last = |object: Option<Value<'a>>| object.and_then(|object| object.get(&name));
+            return if same(last(a), last(b)) { None } else { Some(false) };
+        }
+    }
+    (of_a.next().is_none() && of_b.next().is_none()).then_some(true)
+}
+
+/// A value as [`same`] compares it.
+struct Comparable<'a>(Value<'a>);
+
+impl PartialEq for Comparable<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        same(Some(self.0), Some(other.0))
+    }
+}
+
+/// The members that are asked for and not null, by name; of several with one name the last.
+fn by_name<'a>(object: Option<Value<'a>>, asked: impl Fn(&str) -> bool) -> BTreeMap<Cow<'a, str>, Comparable<'a>> {
+    let members = object.into_iter().flat_map(Value::members);
+    let named = members.filter_map(|(name, value)| Some((name.as_str()?, Comparable(value)))).filter(|(name, _)| asked(name));
+    let mut by_name: BTreeMap<_, _> = named.collect();
+    by_name.retain(|_, Comparable(value)| value.kind() != Kind::Null);
+    by_name
+}
+
+/// The same equality between a text's value and a parsed one.
+fn equals(is: Option<Value<'_>>, was: &Json) -> bool {
+    let Some(is) = present(is) else { return was.is_null() };
+    match (is.kind(), was) {
+        (Kind::Bool, Json::Bool(was)) => is.as_bool() == Some(*was),
+        (Kind::Number, Json::Number(was)) => same_number(is.raw(), &was.to_string()),
+        (Kind::String, Json::String(was)) => is.says(was),
+        (Kind::Array, Json::Array(was)) => {
+            let mut elements = is.elements();
+            was.iter().all(|was| elements.next().is_some_and(|is| equals(Some(is), was))) && elements.next().is_none()
+        }
+        (Kind::Object, Json::Object(was)) => {
+            was.iter().all(|(name, was)| equals(is.get(name), was))
+                && is.members().all(|(key, value)| {
+                    value.kind() == Kind::Null || key.as_str().is_some_and(|name| was.contains_key(name.as_ref()))
+                })
+        }
+        _ => false,
+    }
+}
+
+fn present(value: Option<Value<'_>>) -> Option<Value<'_>> {
+    value.filter(|value| value.kind() != Kind::Null)
+}
+
+/// Whole numbers are compared exactly, others as doubles: jsonb spells `1e3` as `1000`.
+fn same_number(a: &str, b: &str) -> bool {
+    a == b
+        || match (a.parse::<i64>(), b.parse::<i64>()) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
+        }
+}
