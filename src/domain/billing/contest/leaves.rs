@@ -65,10 +65,11 @@ fn same_in_step<'a>(a: Option<Value<'a>>, b: Option<Value<'a>>, asked: impl Fn(&
     let members = |object: Option<Value<'a>>| object.into_iter().flat_map(Value::members);
     let (mut of_a, mut of_b) = (members(a), members(b));
     loop {
-        let (Some((name, is)), Some((other, was))) = (of_a.next(), of_b.next()) else { break };
-        if name.raw() != other.raw() {
-            return None;
-        }
+        let (name, is, was) = match (of_a.next(), of_b.next()) {
+            (None, None) => return Some(true),
+            (Some((name, is)), Some((other, was))) if name.raw() == other.raw() => (name, is, was),
+            _ => return None,
+        };
         if same(Some(is), Some(was)) {
             continue;
         }
@@ -79,7 +80,6 @@ fn same_in_step<'a>(a: Option<Value<'a>>, b: Option<Value<'a>>, asked: impl Fn(&
             return if same(last(a), last(b)) { None } else { Some(false) };
         }
     }
-    (of_a.next().is_none() && of_b.next().is_none()).then_some(true)
 }
 
 /// A value as [`same`] compares it.
@@ -132,4 +132,33 @@ fn same_number(a: &str, b: &str) -> bool {
             (Ok(a), Ok(b)) => a == b,
             _ => matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::json_text::Document;
+
+    #[test]
+    fn objects_are_compared_by_what_they_say() {
+        let cases = [
+            (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":2}"#, true),
+            (r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1.0}"#, true),
+            (r#"{"a":1}"#, r#"{"a":1,"b":2}"#, false),
+            (r#"{"a":1}"#, r#"{"a":1,"b":null}"#, true),
+            (r#"{"a":1,"b":{"c":1}}"#, r#"{"a":1,"b":{"c":1,"d":2}}"#, false),
+            (r#"{"a":1,"b":{"c":1}}"#, r#"{"b":{"d":null,"c":1e0},"a":1}"#, true),
+            (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":3}"#, false),
+            (r#"{"a":1,"a":2}"#, r#"{"a":3,"a":2}"#, true),
+            (r#"{"a":1,"a":2}"#, r#"{"a":1,"a":3}"#, false),
+            (r#"{"a":[1,2]}"#, r#"{"a":[2,1]}"#, false),
+            (r#"{"\u0061":"x"}"#, r#"{"a":"\u0078"}"#, true),
+            ("{}", r#"{"a":1}"#, false),
+        ];
+        for (a, b, expected) in cases {
+            let (left, right) = (Document::parse(a).unwrap(), Document::parse(b).unwrap());
+            assert_eq!(same(Some(left.root()), Some(right.root())), expected, "{a} {b}");
+            assert_eq!(same(Some(right.root()), Some(left.root())), expected, "{b} {a}");
+        }
+    }
 }
