@@ -53,7 +53,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            writers: 4,
+            writers: 2,
             queue_events: 1024,
             queue_bytes: 32 * 1024 * 1024,
             batch_events: 64,

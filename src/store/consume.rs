@@ -210,7 +210,7 @@ impl Store {
         key: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<Option<ConsumeRow>, StoreError> {
-        let mut tx = self.begin_with(BEGIN_CONSUME).await?;
+        let mut tx = self.begin_single(BEGIN_CONSUME).await?;
         match count(&mut tx, clerk_id, meter, amount, key, now).await {
             Ok(row) => {
                 tx.commit().await?;
