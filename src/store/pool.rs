@@ -74,7 +74,7 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
-    /// The defaults for a database URL: ten connections, enough for four writers and the API.
+    /// The defaults for a database URL: ten connections, enough for the writers, what they set aside, and the API.
     pub fn new(url: impl Into<String>) -> StoreSettings {
         StoreSettings {
             url: url.into(),
