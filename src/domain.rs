@@ -3,6 +3,7 @@
 pub mod billing;
 pub mod clerk;
 pub mod discovery;
+pub mod erasure;
 pub mod event;
 pub mod json_text;
 pub mod rules;

@@ -8,6 +8,7 @@ mod apply;
 mod campaigns;
 mod consume;
 mod creator_lists;
+mod erasure;
 mod error;
 mod events;
 mod facts;
@@ -41,6 +42,7 @@ pub use apply::{probe_writes, write_batch};
 pub use campaigns::{Campaign, CampaignFilter, CampaignOutcome, CampaignUpdate, NewCampaign};
 pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use creator_lists::{CreatorList, CreatorListFilter, CreatorListUpdate};
+pub use erasure::{Erasure, ErasureAttempt, Mentions, PayloadKey, Person, keep_customers_erased, lift_erasures};
 pub use error::{ErrorKind, StoreError};
 pub use events::{LedgerEvent, LedgerFilter};
 pub use history::{LostEffects, PastEffect, Setter};
@@ -74,6 +76,8 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         load::sql::ALL,
         owners::ALL,
         people::ALL,
+        erasure::ALL,
+        erasure::mentions::ALL,
         users_sql::ALL,
         plans::ALL,
         reconcile::ALL,

@@ -1,5 +1,6 @@
 //! `billsync users …`: what an operator does about single users. One file per action.
 
+mod delete;
 mod ensure;
 mod link;
 
@@ -9,15 +10,16 @@ use clap::{Args, Subcommand};
 use crate::clerk_api::{ClerkApi, DEFAULT_BASE, Options};
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
+use crate::cli::users::delete::DeleteArgs;
 use crate::cli::users::ensure::EnsureArgs;
 use crate::cli::users::link::{LinkArgs, UnlinkArgs};
 use crate::clock::Clock;
 use crate::config::Config;
 
-/// Users: create missing ones from Clerk, say whose a customer is
+/// Users: create missing ones from Clerk, say whose a customer is, erase a person
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  billsync users ensure user_2abc\n  billsync users ensure --all\n  \
-    billsync users link --user user_2abc --customer cus_123")]
+    billsync users link --user user_2abc --customer cus_123\n  billsync users delete user_2abc")]
 pub struct UsersCommand {
     #[command(subcommand)]
     action: Action,
@@ -28,6 +30,7 @@ enum Action {
     Ensure(EnsureArgs),
     Link(LinkArgs),
     Unlink(UnlinkArgs),
+    Delete(DeleteArgs),
 }
 
 impl UsersCommand {
@@ -38,6 +41,7 @@ impl UsersCommand {
             Action::Ensure(args) => args.run(config, &database.store).await,
             Action::Link(args) => args.run(config, &database.store).await,
             Action::Unlink(args) => args.run(config, &database.store).await,
+            Action::Delete(args) => args.run(config, &database.store).await,
         };
         database.close_after(done).await
     }

@@ -1,14 +1,15 @@
 //! One batch of events in one transaction: lock, load, fold, write, commit.
 
+mod erased;
 mod operator;
 mod profile;
 mod rebuilding;
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::domain::billing::accounts::{Accounts, Applied, Context};
 use crate::domain::billing::rows::Effect;
 use crate::domain::billing::stored::{Alert, Changes};
+use crate::domain::erasure::{Erased, id_hash};
 use crate::domain::event::{Content, Event, EventId, Outcome, Payload, Provider, Source};
 use crate::domain::rules::Rules;
 use crate::metrics;
@@ -28,8 +30,10 @@ pub use operator::{OperatorChange, OperatorLinked, OperatorWord, link_by_operato
 pub use profile::{ensure_user, update_user};
 pub use rebuilding::{Rebuild, Rebuilt, is_clerk_user, rebuild};
 
+use self::erased::Erasures;
 use self::profile::ProfileChange;
 use self::rebuilding::Rebuilding;
+use self::refused::{without_content, without_owner};
 
 /// How often a batch may find that it has to lock more before it is given up as contended.
 const ATTEMPTS: usize = 6;
@@ -213,7 +217,7 @@ async fn attempt(
     rules: &Rules,
     clock: &Clock,
 ) -> Result<Attempt, StoreError> {
-    let first = load_first(tx, concerned).await?;
+    let mut first = load_first(tx, concerned).await?;
     let fresh = Fresh::of(work.events(), &first);
     if fresh.is_empty() && !work.events().is_empty() {
         return Ok(Attempt::Done(Done { receipts: fresh.receipts(&[]), ..Done::default() }));
@@ -230,16 +234,19 @@ async fn attempt(
         return Ok(Attempt::Done(Done { updated, ..Done::default() }));
     }
     let (clerk_ids, catalog_version) = (first.clerk_ids.clone(), first.catalog_version.clone());
+    let candidates = Erasures::candidates(work, concerned, &clerk_ids);
+    first.id_hashes = candidates.iter().map(|id| id_hash(id)).collect();
     let second = load_second(tx, concerned, first).await?;
     if !second.missing.is_nothing() {
         return Ok(Attempt::Widen(second.missing));
     }
     let catalog = store.load_catalog(tx, catalog_version).await?;
+    let mut erasures = Erasures::new(Erased::among(&candidates, &second.erased));
     let context = Context { catalog: &catalog, rules, now };
     let mut accounts = Accounts::new(second.loaded);
     let done = match work {
         Work::Rebuild(rebuild) => Rebuilding::load(tx, rebuild, rules).await?.apply(&mut accounts, context),
-        _ => apply(&mut accounts, work, &fresh, context),
+        _ => apply(&mut accounts, work, &fresh, &mut erasures, context),
     };
     let changes = accounts.into_changes();
     let missing = unlocked(&changes, concerned, &clerk_ids);
@@ -250,7 +257,10 @@ async fn attempt(
         return Ok(Attempt::Done(Done { rebuilt: done.rebuilt, ..Done::default() }));
     }
     write_batch(tx, &changes, &entries(work, &fresh, &done, now), &second.user_ids, now).await?;
-    if let Work::Operator(change) = work {
+    erasures.record(tx, now).await?;
+    if let Work::Operator(change) = work
+        && !done.linked.refused
+    {
         change.record(tx).await?;
     }
     let receipts = fresh.receipts(&done.told);
@@ -272,18 +282,21 @@ struct Folded {
 struct Told {
     applied: Applied,
     in_ledger: bool,
+    /// What the ledger gets in place of the event, whose subject was erased.
+    stand_in: Option<Event>,
 }
 
-fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Context<'_>) -> Folded {
+fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, erasures: &mut Erasures, context: Context<'_>) -> Folded {
     match work {
         Work::Events(events) => {
             let events = fresh.indexes().filter_map(|i| events.get(i));
-            Folded { told: events.map(|event| apply_event(accounts, event, context)).collect(), ..Folded::default() }
+            Folded { told: events.map(|event| erasures.apply(accounts, event, context)).collect(), ..Folded::default() }
         }
         Work::Refused { event, reason } => {
             let effects = accounts.apply_failed(event, context);
             let applied = Applied { outcome: Outcome::Failed, reason: Some((*reason).to_owned()), effects };
-            Folded { told: vec![Told { applied, in_ledger: true }], ..Folded::default() }
+            let stand_in = erasures.stand_in(event);
+            Folded { told: vec![Told { applied, in_ledger: true, stand_in }], ..Folded::default() }
         }
         Work::Accounts { cause, customers, clerk_ids, change: _ } => {
             let mut effects: Vec<Effect> = Vec::new();
@@ -295,7 +308,7 @@ fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, context: Conte
             }
             job_events(cause, effects, context.now)
         }
-        Work::Operator(change) => change.apply(accounts, context),
+        Work::Operator(change) => change.apply(accounts, erasures, context),
         Work::Rebuild(_) => Folded::default(),
     }
 }
@@ -310,7 +323,7 @@ fn job_events(cause: &str, effects: Vec<Effect>, now: DateTime<Utc>) -> Folded {
     for (user_id, effects) in by_user {
         folded.own_events.push(job_event(cause, user_id, now));
         let applied = Applied { outcome: Outcome::Applied, reason: None, effects };
-        folded.told.push(Told { applied, in_ledger: true });
+        folded.told.push(Told { applied, in_ledger: true, stand_in: None });
     }
     folded
 }
@@ -340,7 +353,7 @@ fn job_event(cause: &str, user_id: String, now: DateTime<Utc>) -> Event {
 /// An API read or a job is no news unless it changed a fact or a column: else every hourly comparison would fill the ledger.
 fn apply_event(accounts: &mut Accounts, event: &Event, context: Context<'_>) -> Told {
     if event.source.counts_as_newest_event() {
-        return Told { applied: accounts.apply(event, context), in_ledger: true };
+        return Told { applied: accounts.apply(event, context), in_ledger: true, stand_in: None };
     }
     let facts = |accounts: &Accounts| -> Vec<_> {
         let objects = event.snapshots().iter().map(|snapshot| accounts.object(&snapshot.key));
@@ -350,7 +363,7 @@ fn apply_event(accounts: &mut Accounts, event: &Event, context: Context<'_>) -> 
     let applied = accounts.apply(event, context);
     let changed = !applied.effects.is_empty() || facts(accounts) != before;
     let in_ledger = changed || applied.outcome == Outcome::Failed;
-    Told { applied, in_ledger }
+    Told { applied, in_ledger, stand_in: None }
 }
 
 fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, folded: &'a Folded, now: DateTime<Utc>) -> Vec<LedgerEntry<'a>> {
@@ -358,8 +371,8 @@ fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, folded: &'a Folded, now: DateT
     let payload_as_bytes = matches!(work, Work::Refused { .. });
     let fresh_events = fresh.indexes().filter_map(|index| events.get(index).map(Arc::as_ref));
     let told = fresh_events.chain(&folded.own_events).zip(&folded.told).filter(|(_, told)| told.in_ledger);
-    let written = told.map(|(event, Told { applied, .. })| LedgerEntry {
-        event,
+    let written = told.map(|(event, Told { applied, stand_in, .. })| LedgerEntry {
+        event: stand_in.as_ref().unwrap_or(event),
         outcome: applied.outcome,
         reason: applied.reason.as_deref(),
         effects: &applied.effects,
@@ -439,42 +452,4 @@ async fn probe(store: &Store, rules: &Rules, clock: &Clock) -> Result<(), BatchE
         Err(error) => tx.roll_back_after(error).await,
     }
     Ok(result?)
-}
-
-/// The longest id that is sure to fit an index of Postgres; a provider's are far shorter.
-const LONGEST_ID: usize = 512;
-
-/// The event with what Postgres cannot refuse: no snapshots, no NUL, ids that an index can hold.
-fn without_content(event: &Event) -> Event {
-    let clean = |text: &String| storable(text);
-    let mut bare = event.clone();
-    bare.content = Content::Ignored { reason: String::new() };
-    bare.id = clean(&event.id);
-    bare.event_type = clean(&event.event_type);
-    bare.account = clean(&event.account);
-    bare.object_id = event.object_id.as_ref().map(clean);
-    bare.owner_id = event.owner_id.as_ref().map(clean);
-    bare.api_version = event.api_version.as_ref().map(clean);
-    bare.customer_ids = event.customer_ids.iter().map(clean).collect();
-    bare.clerk_user_ids = event.clerk_user_ids.iter().map(clean).collect();
-    bare
-}
-
-/// The text itself, but for NULs; an overlong one is cut and told apart from its like by its hash.
-fn storable(text: &str) -> String {
-    let text = text.replace('\0', "\u{FFFD}");
-    if text.len() <= LONGEST_ID {
-        return text;
-    }
-    let hash = hex::encode(Sha256::digest(text.as_bytes()));
-    let head: String = text.chars().take(LONGEST_ID / 8).collect();
-    format!("{head}…{hash}")
-}
-
-fn without_owner(event: &Event) -> Event {
-    let mut bare = event.clone();
-    bare.owner_id = None;
-    bare.customer_ids.clear();
-    bare.clerk_user_ids.clear();
-    bare
 }

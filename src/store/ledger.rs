@@ -87,8 +87,12 @@ impl Store {
 /// Binds [`RECORD_EVENTS`]; one entry per event.
 pub(crate) fn bind_record(query: Statement, entries: &[LedgerEntry<'_>]) -> Statement {
     let fits = |entry: &LedgerEntry<'_>| entry.event.payload.fits_jsonb && !entry.payload_as_bytes;
-    let texts: Vec<Option<&str>> = entries.iter().map(|e| fits(e).then_some(e.event.payload.text.as_ref())).collect();
-    let bytes: Vec<Option<&[u8]>> = entries.iter().map(|e| (!fits(e)).then_some(e.event.payload.text.as_bytes())).collect();
+    // Nothing is kept of an event about somebody who was erased.
+    let text = |entry: &&LedgerEntry<'_>| !entry.event.payload.text.is_empty();
+    let texts: Vec<Option<&str>> =
+        entries.iter().map(|e| Some(e).filter(text).filter(|e| fits(e)).map(|e| e.event.payload.text.as_ref())).collect();
+    let bytes: Vec<Option<&[u8]>> =
+        entries.iter().map(|e| Some(e).filter(text).filter(|e| !fits(e)).map(|e| e.event.payload.text.as_bytes())).collect();
     query
         .bind(entries.iter().map(|entry| entry.event.provider.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.event.id.as_str()).collect::<Vec<_>>())

@@ -53,6 +53,8 @@ pub struct First {
     pub(crate) emails: BTreeSet<String>,
     /// Of the catalog's rows.
     pub catalog_version: String,
+    /// Which ids the second load asks for whether they are erased, by hash.
+    pub id_hashes: Vec<String>,
 }
 
 /// Reads under the locks of objects and customers.
@@ -75,7 +77,7 @@ pub async fn load_first(tx: &mut Tx, concerned: &Concerned) -> Result<First, Sto
             LoadedRow::Owner(owner) => owners.push(owner),
             LoadedRow::Link(link) => first.operator_links.push(link),
             LoadedRow::Catalog(version) => first.catalog_version = version,
-            LoadedRow::Summary(_) => {}
+            LoadedRow::Summary(_) | LoadedRow::Erased(_) => {}
         }
     }
     first.note_owners_of_lookups(concerned);

@@ -42,7 +42,8 @@ statements! {
     /// The rows that are missing, with their defaults: the projection fills them in the same transaction.
     ENSURE_ROWS = "\
         with made as ( \
-            insert into public.users (id, user_id, created_at) values (($2::uuid[])[1], $1, $3) \
+            insert into public.users (id, user_id, created_at) select ($2::uuid[])[1], $1, $3 \
+            where not exists (select from billsync.erasures where id_hash = encode(sha256(convert_to($1, 'UTF8')), 'hex')) \
             on conflict (user_id) do nothing returning id \
         ), owner as ( \
             select id from made union all select id from public.users where user_id = $1 \

@@ -2,4 +2,5 @@
 
 mod api;
 mod ensuring;
+mod erasing;
 mod linking;

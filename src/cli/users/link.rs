@@ -72,6 +72,7 @@ async fn apply(change: &OperatorChange, config: &Config, store: &Store, json: bo
     let reason_fits = change.reason.as_ref().is_none_or(|reason| reason.chars().count() <= 500 && !reason.contains('\0'));
     ensure!(reason_fits, "--reason has more than 500 characters");
     let linked = link_by_operator(store, change, &config.rules, &Clock::System).await?;
+    ensure!(!linked.refused, "that user was erased: nothing is kept of them any more, and nothing can be linked to them");
     if json {
         print_json(&json!({
             "customer_id": change.customer_id,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Applied, BatchError, Concerned, Folded, Told, Work, job_event, run};
+use super::{Applied, BatchError, Concerned, Erasures, Folded, Told, Work, job_event, run};
 use crate::clock::Clock;
 use crate::domain::billing::accounts::{Accounts, Context};
 use crate::domain::billing::stored::{LinkedBy, OperatorLink};
@@ -52,6 +52,8 @@ pub struct OperatorLinked {
     pub user_is_known: bool,
     /// Users whose rows changed.
     pub users_changed: usize,
+    /// Nothing was done: the user was erased.
+    pub refused: bool,
 }
 
 /// Writes the operator's word and whatever follows from it. An account that others hold is waited for, for some seconds.
@@ -103,7 +105,10 @@ impl OperatorChange {
     }
 
     /// One entry for everybody who loses, gains or keeps the customer; where there is nobody, one for the customer.
-    pub(super) fn apply(&self, accounts: &mut Accounts, context: Context<'_>) -> Folded {
+    pub(super) fn apply(&self, accounts: &mut Accounts, erasures: &Erasures, context: Context<'_>) -> Folded {
+        if self.named_user().is_some_and(|user| erasures.has(user)) {
+            return Folded { linked: OperatorLinked { refused: true, ..OperatorLinked::default() }, ..Folded::default() };
+        }
         let owner_before = accounts.owner(&self.customer_id).cloned();
         let link = self.link();
         let changed = accounts.operator_link(&self.customer_id) != link.as_ref();
@@ -118,6 +123,7 @@ impl OperatorChange {
             before: owner_before.and_then(|owner| owner.clerk_user_id),
             after,
             users_changed: 0,
+            refused: false,
         };
         let mut folded = Folded { linked, ..Folded::default() };
         if !changed && effects.is_empty() {
@@ -130,7 +136,7 @@ impl OperatorChange {
         for owner_id in if nobody { vec![self.customer_id.clone()] } else { users.into_iter().collect() } {
             let own_effects = effects.iter().filter(|effect| effect.user_id == owner_id).cloned().collect();
             let applied = Applied { outcome: Outcome::Applied, reason: Some(self.sentence()), effects: own_effects };
-            folded.told.push(Told { applied, in_ledger: true });
+            folded.told.push(Told { applied, in_ledger: true, stand_in: None });
             folded.own_events.push(self.event(owner_id, nobody, context));
         }
         folded

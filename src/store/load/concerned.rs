@@ -96,6 +96,11 @@ impl Concerned {
         self.customers.contains(customer_id)
     }
 
+    /// The customers that are locked.
+    pub fn customer_ids(&self) -> impl Iterator<Item = &str> {
+        self.customers.iter().map(String::as_str)
+    }
+
     /// The ids of the objects that the snapshots are of.
     pub(crate) fn object_ids(&self) -> Vec<&str> {
         self.lookups.iter().map(|lookup| lookup.key.object_id.as_str()).collect()

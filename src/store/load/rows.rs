@@ -28,6 +28,8 @@ pub(super) enum LoadedRow {
     Summary(InvoiceSummary),
     /// The version of the catalog.
     Catalog(String),
+    /// The hash of an id that is erased.
+    Erased(String),
 }
 
 impl FromRow<'_, PgRow> for LoadedRow {
@@ -52,6 +54,7 @@ impl FromRow<'_, PgRow> for LoadedRow {
                 let (since, converted_at) = (row.try_get(AT)?, row.try_get(SECOND_AT)?);
                 LoadedRow::Summary(InvoiceSummary { customer_id, subscription, since, converted_at })
             }
+            "erased" => LoadedRow::Erased(row.try_get(REST)?),
             "catalog" => LoadedRow::Catalog(row.try_get(REST)?),
             kind => return Err(sqlx::Error::Decode(format!("a load gave a row of the kind {kind}").into())),
         })

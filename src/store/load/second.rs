@@ -22,6 +22,8 @@ pub struct Second {
     pub loaded: Loaded,
     /// Clerk id → `users.id`, of those who have rows.
     pub user_ids: HashMap<String, Uuid>,
+    /// Those of [`First::id_hashes`] that are erased.
+    pub erased: Vec<String>,
     pub missing: Missing,
 }
 
@@ -30,11 +32,14 @@ pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -
     let clerk_ids: Vec<String> = first.clerk_ids.iter().cloned().collect();
     let (user_ids, users) = if clerk_ids.is_empty() { (HashMap::new(), Vec::new()) } else { users::lock(tx, &clerk_ids).await? };
     let mut asked = Asked::default();
-    let mut summaries = Vec::new();
+    let (mut summaries, mut erased) = (Vec::new(), Vec::new());
+    let id_hashes = std::mem::take(&mut first.id_hashes);
     let mut lookups = concerned.late_lookups.clone();
     lookups.extend(asked.references(concerned, &first));
     let trials = asked.trials(concerned, &first);
-    let owners = load(tx, concerned, &clerk_ids, &lookups, &trials, &mut first, &mut summaries).await?;
+    let users_and_hashes = (clerk_ids.as_slice(), id_hashes.as_slice());
+    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased };
+    let owners = load(tx, concerned, users_and_hashes, &lookups, &trials, &mut found).await?;
     let missing = check(concerned, &first, &owners);
     if !missing.is_nothing() {
         return Ok(Second { missing, ..Second::default() });
@@ -43,7 +48,8 @@ pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -
     // What the facts of further customers refer to; most users have one customer.
     let lookups: Vec<Lookup> = asked.references(concerned, &first).collect();
     let trials = asked.trials(concerned, &first);
-    load(tx, concerned, &[], &lookups, &trials, &mut first, &mut summaries).await?;
+    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased };
+    load(tx, concerned, (&[], &[]), &lookups, &trials, &mut found).await?;
     let loaded = Loaded {
         objects: first.objects.into_values().collect(),
         invoice_summaries: summaries,
@@ -51,21 +57,27 @@ pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -
         operator_links: first.operator_links,
         users,
     };
-    Ok(Second { loaded, user_ids, missing })
+    Ok(Second { loaded, user_ids, erased, missing })
+}
+
+/// Where the rows of a load go.
+struct Found<'a> {
+    first: &'a mut First,
+    summaries: &'a mut Vec<InvoiceSummary>,
+    erased: &'a mut Vec<String>,
 }
 
 /// Reads what is asked for, if anything is, and returns the owners.
 async fn load(
     tx: &mut Tx,
     concerned: &Concerned,
-    clerk_ids: &[String],
+    (clerk_ids, id_hashes): (&[String], &[String]),
     lookups: &[Lookup],
     trials: &[TrialEnd],
-    first: &mut First,
-    summaries: &mut Vec<InvoiceSummary>,
+    found: &mut Found<'_>,
 ) -> Result<Vec<Owner>, StoreError> {
     let mut owners = Vec::new();
-    if clerk_ids.is_empty() && lookups.is_empty() && trials.is_empty() {
+    if clerk_ids.is_empty() && lookups.is_empty() && trials.is_empty() && id_hashes.is_empty() {
         return Ok(owners);
     }
     let query: Load<'_> = tx.query_as(LOAD_SECOND);
@@ -77,12 +89,14 @@ async fn load(
         .bind(trials.iter().map(|trial| trial.customer_id.as_str()).collect::<Vec<_>>())
         .bind(trials.iter().map(|trial| trial.subscription.as_str()).collect::<Vec<_>>())
         .bind(trials.iter().map(|trial| trial.since).collect::<Vec<_>>())
-        .bind(loaded_one_by_one(concerned, first));
+        .bind(loaded_one_by_one(concerned, found.first))
+        .bind(id_hashes);
     for row in query.fetch_all(tx.connection()?).await? {
         match row {
-            LoadedRow::Object(row) => first.keep_object(row),
+            LoadedRow::Object(row) => found.first.keep_object(row),
             LoadedRow::Owner(owner) => owners.push(owner),
-            LoadedRow::Summary(summary) => summaries.push(summary),
+            LoadedRow::Summary(summary) => found.summaries.push(summary),
+            LoadedRow::Erased(hash) => found.erased.push(hash),
             LoadedRow::Event(_) | LoadedRow::Link(_) | LoadedRow::Catalog(_) => {}
         }
     }

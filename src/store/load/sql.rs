@@ -113,8 +113,9 @@ statements! {
         "from public.subscription_plans p");
 
     /// Clerk users ($1), locked customers ($2), the batch's objects ($3), further objects ($4 to $8), trials ($9 to $11) and
-    /// what of their invoices is loaded ($12): the users and every customer linked to them; the facts of the users and of the
-    /// customers that are not locked; the further objects; per trial the earliest payment of its other invoices.
+    /// what of their invoices is loaded ($12), ids by hash ($13): the users and every customer linked to them; the facts of the users and of the
+    /// customers that are not locked; the further objects; per trial the earliest payment of its other invoices;
+    /// which of the ids are erased.
     LOAD_SECOND = concat!("\
         with other_customers as materialized ( \
             select w.owner_id as id from billsync.owners w \
@@ -140,5 +141,7 @@ statements! {
         cross join lateral (select v.summed_conversion_at from billsync.provider_objects v \
             where v.summed_subscription = s.subscription and v.owner_id = s.customer_id and v.summed_start_at >= s.since \
               and v.object_id <> all($12::text[]) \
-            order by v.summed_conversion_at limit 1) i");
+            order by v.summed_conversion_at limit 1) i \
+        union all ", other!("erased", "null", "null", "e.id_hash"),
+        "from billsync.erasures e where e.id_hash = any($13::text[])");
 }

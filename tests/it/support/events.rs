@@ -23,6 +23,12 @@ impl Webhook {
         Webhook { id: id.to_owned(), is_clerk: true, body: body.into() }
     }
 
+    /// The same contents as another event.
+    pub fn renamed(&self, id: &str) -> Webhook {
+        let body = String::from_utf8(self.body.clone()).unwrap().replace(&format!("\"{}\"", self.id), &format!("\"{id}\""));
+        Webhook { id: id.to_owned(), is_clerk: self.is_clerk, body: body.into_bytes() }
+    }
+
     pub fn path(&self) -> &'static str {
         if self.is_clerk { "/webhooks/clerk" } else { "/webhooks/stripe" }
     }
