@@ -8,6 +8,7 @@ mod demo;
 mod event_files;
 mod inspect;
 mod migrate;
+mod openapi;
 mod output;
 mod plans;
 mod profile_table;
@@ -97,6 +98,7 @@ enum Command {
     Schedule(schedule::ScheduleCommand),
     Users(users::UsersCommand),
     Config(config::ConfigCommand),
+    Openapi(openapi::OpenapiCommand),
 }
 
 fn parse_assignment(text: &str) -> Result<(String, String), String> {
@@ -176,6 +178,7 @@ impl Command {
                 Command::Schedule(command) => command.run(config).await,
                 Command::Users(command) => command.run(config).await,
                 Command::Config(command) => command.run(config),
+                Command::Openapi(command) => command.run(),
             }
         })
     }

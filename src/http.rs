@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod input;
 pub mod openapi;
+mod overview;
 mod page;
 pub mod problem;
 mod request;

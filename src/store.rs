@@ -33,6 +33,7 @@ mod retention;
 mod schedule;
 mod scraping_jobs;
 mod scraping_results;
+mod stats;
 mod sync_cursors;
 mod usage;
 mod users;
@@ -64,6 +65,7 @@ pub use refetch_queue::QueuedRefetch;
 pub use schedule::LastRun;
 pub use scraping_jobs::{Job, JobFilter, JobOutcome, JobUpdate, NewJob};
 pub use scraping_results::JobResult;
+pub use stats::DashboardRow;
 pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
 
 /// Every statement by name: what the test of the schema prepares.
@@ -90,6 +92,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         inspect::ALL,
         history::ALL,
         events::ALL,
+        stats::ALL,
         campaigns::ALL,
         scraping_jobs::ALL,
         scraping_results::ALL,

@@ -2,13 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use actix_web::web;
 use utoipa::openapi::response::Response;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa_swagger_ui::SwaggerUi;
 
 use crate::http::discovery::{campaigns, items, jobs, lists, results};
-use crate::http::{events, problem, users};
+use crate::http::{events, overview, problem, usage, users};
+
+/// `/openapi.json`, and `/docs`, whose files are within the binary. Neither shows anything but what this repository says.
+pub(super) fn mount(config: &mut web::ServiceConfig) {
+    config.service(web::redirect("/docs", "/docs/")).service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document()));
+}
 
 /// The whole description.
 pub fn document() -> utoipa::openapi::OpenApi {
@@ -19,7 +26,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "billsync", description = "Billing state, usage and discovery data of an application's users. \
         Errors are RFC 9457 problem documents; lists are paged by opaque cursors."),
-    paths(users::list, users::show, users::update, events::list, events::list_of_user, events::show, events::replay,
+    paths(users::list, users::show, users::update, overview::dashboard, overview::plans,
+        usage::show, usage::consume, usage::release, events::list, events::list_of_user, events::show, events::replay,
         campaigns::list, campaigns::create, campaigns::show, campaigns::update, campaigns::delete,
         jobs::list, jobs::create, jobs::show, jobs::update, jobs::delete,
         results::list, results::create, results::show, results::update, results::delete,

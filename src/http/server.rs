@@ -21,7 +21,7 @@ use crate::http::body::BodyBounds;
 use crate::http::problem::Problem;
 use crate::http::request::{RequestSpan, name_request_id};
 use crate::http::sessions::Sessions;
-use crate::http::{discovery, events, health, usage, users, webhooks};
+use crate::http::{discovery, events, health, openapi, overview, usage, users, webhooks};
 use crate::ingest::committer::Committer;
 use crate::ingest::missing_user::UserSource;
 use crate::store::Store;
@@ -173,7 +173,14 @@ fn mount(config: &mut web::ServiceConfig, services: &Services) {
     }
     if services.store.is_some() && (!services.api_tokens.is_empty() || services.sessions.is_some()) {
         let api = web::scope("/v1").wrap(from_fn(require_caller));
-        config.service(api.configure(usage::mount).configure(users::mount).configure(events::mount).configure(discovery::mount));
+        config.service(
+            api.configure(usage::mount)
+                .configure(users::mount)
+                .configure(events::mount)
+                .configure(overview::mount)
+                .configure(discovery::mount),
+        );
+        config.configure(openapi::mount);
     }
     config
         .service(read_route("/healthz").route(web::get().to(health::healthz)).route(web::head().to(health::healthz)))

@@ -5,9 +5,11 @@ use actix_web::{Error, HttpResponse, web};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::billing::usage_period::{Period, plan_rollover};
 use crate::http::auth::Caller;
+use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::problem::Problem;
 use crate::http::server::Services;
 use crate::http::users::known_form;
@@ -43,18 +45,22 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
 }
 
 /// A field that is not known is refused: a mistyped idempotency key would count twice.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct MeterRequest {
+pub(super) struct MeterRequest {
+    #[schema(minimum = 1, maximum = 2147483647)]
     amount: i64,
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
 }
 
 /// A meter for people and programs: how much is used of how much, and until when.
-#[derive(Debug, Serialize)]
-struct MeterAnswer {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MeterAnswer {
+    /// Of a request to the meter alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     allowed: Option<bool>,
     used: i32,
     /// -1: unlimited. `null`: nothing is granted.
@@ -77,8 +83,11 @@ impl MeterAnswer {
     }
 }
 
-/// `POST …/consume`.
-async fn consume(
+/// Count up to the limit, all of it or nothing
+#[utoipa::path(post, path = "/v1/users/{clerk_id}/usage/{meter}/consume", tag = "usage", request_body = MeterRequest,
+    params(("clerk_id" = String, Path), ("meter" = String, Path, description = "`campaigns`, `creators` or `enrichments`")),
+    responses((status = 200, description = "Whether it was granted", body = MeterAnswer), WriteRefusals))]
+pub(super) async fn consume(
     path: web::Path<(String, String)>,
     caller: Caller,
     body: Result<Bytes, Error>,
@@ -89,8 +98,11 @@ async fn consume(
     meter_request(&services, &clerk_id, &meter, body, 1).await
 }
 
-/// `POST …/release`: gives back, down to zero.
-async fn release(
+/// Give back, down to zero
+#[utoipa::path(post, path = "/v1/users/{clerk_id}/usage/{meter}/release", tag = "usage", request_body = MeterRequest,
+    params(("clerk_id" = String, Path), ("meter" = String, Path, description = "`campaigns`, `creators` or `enrichments`")),
+    responses((status = 200, description = "What is left", body = MeterAnswer), WriteRefusals))]
+pub(super) async fn release(
     path: web::Path<(String, String)>,
     caller: Caller,
     body: Result<Bytes, Error>,
@@ -159,9 +171,9 @@ fn unknown_user() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no such user")
 }
 
-#[derive(Debug, Serialize)]
-struct UsageAnswer<'a> {
-    user_id: &'a str,
+/// The meters, and the period that zeroes two of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Meters {
     period_start: Option<DateTime<Utc>>,
     resets_at: Option<DateTime<Utc>>,
     /// True while a payment is overdue: the period does not end.
@@ -169,11 +181,37 @@ struct UsageAnswer<'a> {
     campaigns: MeterAnswer,
     creators: MeterAnswer,
     enrichments: MeterAnswer,
+}
+
+impl Meters {
+    /// What the next request to each meter will find at `now`.
+    pub(super) fn new(row: &UsageRow, now: DateTime<Utc>) -> Meters {
+        let (period_start, resets_at, is_over) = match next_period(row, now) {
+            Some(next) => (Some(next.start), Some(next.end), true),
+            None => (row.usage_period_start, row.usage_reset_date, false),
+        };
+        let counted = |used: i32| if is_over { 0 } else { used };
+        Meters {
+            period_start,
+            resets_at,
+            reset_held: row.reset_held,
+            campaigns: MeterAnswer::shown(row.campaigns, row.campaigns_limit, None),
+            creators: MeterAnswer::shown(counted(row.creators), row.creators_limit, resets_at),
+            enrichments: MeterAnswer::shown(counted(row.enrichments), row.enrichments_limit, resets_at),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UsageAnswer {
+    user_id: String,
+    #[serde(flatten)]
+    meters: Meters,
     /// Those that have ended, newest first.
     periods: Vec<PeriodAnswer>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PeriodAnswer {
     period_start: DateTime<Utc>,
     period_end: DateTime<Utc>,
@@ -196,26 +234,24 @@ impl From<ArchivedPeriod> for PeriodAnswer {
     }
 }
 
-/// `GET …/usage`. Reading ends no period, but shows what the next request to a meter will find.
-async fn show(clerk_id: web::Path<String>, caller: Caller, services: web::Data<Services>) -> Result<HttpResponse, Problem> {
+/// The meters, and the periods that have ended
+///
+/// Reading ends no period, but shows what the next request to a meter will find.
+#[utoipa::path(get, path = "/v1/users/{clerk_id}/usage", tag = "usage", params(("clerk_id" = String, Path)),
+    responses((status = 200, description = "The meters", body = UsageAnswer), ReadRefusals))]
+pub(super) async fn show(
+    clerk_id: web::Path<String>,
+    caller: Caller,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
     caller.expect_access_to(&clerk_id)?;
     let clerk_id = known_form(&clerk_id)?;
     let (store, now) = (services.store()?, services.clock.now());
     let row = store.find_usage(clerk_id).await?.ok_or_else(unknown_user)?;
     let periods = store.list_usage_periods(clerk_id, PERIODS).await?;
-    let (period_start, resets_at, is_over) = match next_period(&row, now) {
-        Some(next) => (Some(next.start), Some(next.end), true),
-        None => (row.usage_period_start, row.usage_reset_date, false),
-    };
-    let counted = |used: i32| if is_over { 0 } else { used };
     Ok(HttpResponse::Ok().json(UsageAnswer {
-        user_id: clerk_id,
-        period_start,
-        resets_at,
-        reset_held: row.reset_held,
-        campaigns: MeterAnswer::shown(row.campaigns, row.campaigns_limit, None),
-        creators: MeterAnswer::shown(counted(row.creators), row.creators_limit, resets_at),
-        enrichments: MeterAnswer::shown(counted(row.enrichments), row.enrichments_limit, resets_at),
+        user_id: clerk_id.to_owned(),
+        meters: Meters::new(&row, now),
         periods: periods.into_iter().map(PeriodAnswer::from).collect(),
     }))
 }

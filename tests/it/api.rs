@@ -1,6 +1,7 @@
 //! The API as its callers see it: over HTTP, against a real Postgres.
 
 mod campaigns;
+mod description;
 mod events;
 mod items;
 mod jobs;

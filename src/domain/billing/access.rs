@@ -4,10 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::billing::plan::FREE as FREE_PLAN;
 use crate::domain::billing::trial::DECISION;
-
-/// The plan of whoever has no paid one.
-const FREE_PLAN: &str = "free";
 
 /// The columns that the decision follows from.
 #[derive(Clone, Copy, Debug, Default)]
