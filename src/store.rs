@@ -47,7 +47,7 @@ pub use erasure::{Erasure, ErasureAttempt, Mentions, PayloadKey, Person, keep_cu
 pub use error::{ErrorKind, StoreError};
 pub use events::{LedgerEvent, LedgerFilter};
 pub use history::{LostEffects, PastEffect, Setter};
-pub use inspect::{EventDetail, EventFilter, LedgerCount, Profile, StoredFact, TimelineEntry, UserKey};
+pub use inspect::{EventDetail, LedgerCount, Profile, ReplayFilter, StoredFact, TimelineEntry, UserKey};
 pub use ledger::{KnownEvent, LedgerEntry};
 pub use list_items::{ItemFilter, ItemOutcome, ListItem, NewItem, Ordered};
 pub use load::{Concerned, First, Missing, Second, load_first, load_second};

@@ -4,6 +4,8 @@ mod event_report;
 mod past_report;
 mod user_report;
 
+pub use self::user_report::effect_lines;
+
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
@@ -94,15 +96,7 @@ impl UserArgs {
             self.email.clone().map(UserKey::Email),
             self.user_id.clone().map(UserKey::ClerkId),
             self.customer.clone().map(UserKey::Customer),
-            self.who.clone().map(|who| {
-                if who.contains('@') {
-                    UserKey::Email(who)
-                } else if who.starts_with("cus_") || who.starts_with("acct_") {
-                    UserKey::Customer(who)
-                } else {
-                    UserKey::ClerkId(who)
-                }
-            }),
+            self.who.as_deref().map(UserKey::of),
         ];
         given.into_iter().flatten().next().context("nobody is asked for")
     }

@@ -1,28 +1,31 @@
-//! `billsync replay`: events from files through the same queues and transactions as webhooks.
+//! `billsync replay`: events from files or the ledger through the same queues and transactions as webhooks.
+
+mod dry_run;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, Utc};
 use clap::Args;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
-use crate::cli::event_files::{EventFile, FoundEvent, Position, check_files};
+use crate::cli::event_files::check_files;
 use crate::cli::output::{complain, print, print_json, table};
+use crate::cli::replay::source::{EventSource, Found};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::event::{Event, Outcome, Provider, Source};
-use crate::domain::rules::Rules;
-use crate::domain::signature::VerifiedBody;
-use crate::domain::{clerk, stripe};
+use crate::domain::event::{Event, Outcome};
 use crate::ingest::committer::{Committer, Options, SubmitError};
 use crate::ingest::transaction::Receipt;
+use crate::store::{ReplayFilter, Store, UserKey};
 
 /// Events on their way at a time: enough to fill the batches of every writer.
 const IN_FLIGHT: usize = 256;
@@ -31,24 +34,80 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Most events that are listed one by one at the end.
 const MAX_LISTED: usize = 20;
 
-/// Feed events from files through the same way as webhooks
+/// Feed events from files or the ledger through the same way as webhooks
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     billsync replay fixtures/journeys/trial_to_paid/\n  \
-    billsync replay events.ndjson more/ --json\n\n\
+    billsync replay events.ndjson more/ --json\n  \
+    billsync replay --failed --since 2026-03-01T00:00:00Z --dry-run\n  \
+    billsync replay --event evt_1RkT0q\n\n\
     A file holds one event, a JSON array of events, or one event after the other (NDJSON). Of a folder the .json,\n\
     .ndjson and .jsonl files are read, in order of name, but for those that hold other things than events. A file that is\n\
     malformed anywhere stops the replay before it begins.\n\
-    What has been received before is a duplicate and changes nothing. Clerk's events have no id of their own: give the\n\
-    svix-id that they came with as a top-level \"svix_id\", else an id is made of the contents.\n\
+    Without files, the events that the ledger has: those that --failed, --event, --type, --user and --since all choose.\n\
+    What has been received before and had not failed is a duplicate and changes nothing. Clerk's events have no id of\n\
+    their own: give the svix-id that they came with as a top-level \"svix_id\", else an id is made of the contents.\n\
     Exit code 1 when an event was refused or failed.")]
 pub struct ReplayCommand {
     /// Files or folders
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(value_name = "PATH", required_unless_present = "ledger", conflicts_with = "ledger")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    choice: LedgerChoice,
+    /// Print what each event would change, after those before it, and write nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Which events of the ledger.
+#[derive(Debug, Args)]
+#[group(id = "ledger", multiple = true)]
+struct LedgerChoice {
+    /// Those that failed
+    #[arg(long)]
+    failed: bool,
+    /// The one of this id; may be repeated
+    #[arg(long, value_name = "ID")]
+    event: Vec<String>,
+    /// Those of this type; may be repeated
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Those of a user and its customers: an address, a Clerk user id, or a Stripe customer id
+    #[arg(long, value_name = "WHO")]
+    user: Option<String>,
+    /// Those received since then, such as 2026-03-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<DateTime<Utc>>,
+}
+
+impl LedgerChoice {
+    async fn to_filter(&self, store: &Store) -> anyhow::Result<ReplayFilter> {
+        let list = |values: &[String]| (!values.is_empty()).then(|| values.to_vec());
+        let owner_ids = match &self.user {
+            None => None,
+            Some(who) => Some(owner_ids(store, who).await?),
+        };
+        Ok(ReplayFilter {
+            outcome: self.failed.then(|| Outcome::Failed.as_str().to_owned()),
+            event_ids: list(&self.event),
+            event_types: list(&self.types),
+            owner_ids,
+            received_from: self.since,
+        })
+    }
+}
+
+/// Whose events are a user's. A customer whom nobody is linked to has events, too.
+async fn owner_ids(store: &Store, who: &str) -> anyhow::Result<Vec<String>> {
+    let mut ids = vec![who.to_owned()];
+    for clerk_id in store.find_users(&UserKey::of(who)).await? {
+        ids.extend(store.list_owner_ids(&clerk_id).await?.into_iter().map(|(id, _)| id));
+        ids.push(clerk_id);
+    }
+    Ok(ids)
 }
 
 /// What became of everything.
@@ -72,80 +131,82 @@ struct Complaint {
 impl ReplayCommand {
     /// Reads everything once to find mistakes before anything is kept, then replays it.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
-        let (files, events) = check_files(&self.paths)?;
+        let of_files = if self.paths.is_empty() { None } else { Some(check_files(&self.paths)?) };
         let database = Database::open(config, Schema::Expect).await?;
-        let replayed = replay(config, &database, &files, events).await;
-        let summary = database.close_after(replayed).await?;
+        let replayed = self.replay(config, &database.store, of_files).await;
+        let is_well = database.close_after(replayed).await?;
+        Ok(if is_well { Exit::Success } else { Exit::Failure })
+    }
+
+    async fn replay(&self, config: &Config, store: &Store, of_files: Option<(Vec<PathBuf>, usize)>) -> anyhow::Result<bool> {
+        let rules = Arc::new(config.rules.clone());
+        let (mut source, events) = match of_files {
+            Some((files, events)) => (EventSource::of_files(files, &rules), events),
+            None => {
+                let filter = self.choice.to_filter(store).await?;
+                let events = usize::try_from(store.count_replayable(&filter).await?).unwrap_or_default();
+                ensure!(events > 0 || self.choice.event.is_empty(), "no such event in the ledger");
+                (EventSource::of_ledger(store, filter, &rules), events)
+            }
+        };
+        if self.dry_run {
+            ensure!(events <= dry_run::MOST_EVENTS, "{events} events are too many to try at once: narrow the choice");
+            return dry_run::show(store, &mut source, &rules, self.json).await;
+        }
+        let options = Options { queue_events: config.queue_events, ..Options::default() };
+        let committer = Committer::start(store.clone(), rules.clone(), Clock::System, options);
+        let submitted = submit_all(source, events, &committer).await;
+        committer.close().await;
+        let summary = submitted?;
         if self.json {
             print_json(&summary)?
         } else {
             print_summary(&summary)?
         }
-        Ok(if summary.refused.is_empty() && summary.failed.is_empty() { Exit::Success } else { Exit::Failure })
+        Ok(summary.refused.is_empty() && summary.failed.is_empty())
     }
 }
 
-async fn replay(config: &Config, database: &Database, files: &[PathBuf], events: usize) -> anyhow::Result<Summary> {
-    let rules = Arc::new(config.rules.clone());
-    let options = Options { queue_events: config.queue_events, ..Options::default() };
-    let committer = Committer::start(database.store.clone(), rules.clone(), Clock::System, options);
+/// Submits everything, some at a time. Started in order, so that the events of one account are committed in their order.
+async fn submit_all(source: EventSource<'_>, events: usize, committer: &Committer) -> anyhow::Result<Summary> {
     let bar = ProgressBar::new(events.try_into().unwrap_or(u64::MAX));
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} events, {per_sec}, {eta} left")?);
     let started = Instant::now();
     let mut summary = Summary { events, ..Summary::default() };
-    let mut submitted = Ok(());
-    for file in files {
-        submitted = replay_file(&EventFile::read(file)?.events()?, &committer, &rules, &mut summary, &bar).await;
-        if submitted.is_err() {
-            break;
+    let parts = futures_util::stream::try_unfold(source, async |mut source| {
+        let part = source.next_part().await?;
+        anyhow::Ok((!part.is_empty()).then_some((part, source)))
+    });
+    let found = parts.map_ok(|part| futures_util::stream::iter(part).map(anyhow::Ok)).try_flatten();
+    let answers = found.map(async |found| {
+        let Found { at, event } = found?;
+        match event {
+            Ok(event) => anyhow::Ok((at, Ok(submit(committer, event).await?))),
+            Err(reason) => Ok((at, Err(reason))),
         }
+    });
+    let mut answers = std::pin::pin!(answers.buffered(IN_FLIGHT));
+    while let Some(answer) = answers.next().await {
+        let kept: usize = summary.outcomes.values().sum();
+        let told = || format!("{kept} of {events} events are kept; run it again, they will be duplicates");
+        let (at, result) = answer.with_context(told)?;
+        note(&mut summary, at, result);
+        bar.inc(1);
     }
     bar.finish_and_clear();
-    committer.close().await;
-    let kept: usize = summary.outcomes.values().sum();
-    submitted.with_context(|| format!("{kept} of {events} events are kept; run it again, they will be duplicates"))?;
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
 }
 
-async fn replay_file(
-    events: &[FoundEvent],
-    committer: &Committer,
-    rules: &Rules,
-    summary: &mut Summary,
-    bar: &ProgressBar,
-) -> anyhow::Result<()> {
-    let answers = futures_util::stream::iter(events).map(async |found| match decode(found, rules) {
-        Ok(event) => submit(committer, event).await.map(|receipt| (&found.at, Ok(receipt))),
-        Err(malformed) => Ok((&found.at, Err(malformed))),
-    });
-    // Started in order, so that the events of one account are committed in the order of the file.
-    let mut answers = std::pin::pin!(answers.buffered(IN_FLIGHT));
-    while let Some(answer) = answers.next().await {
-        let (at, result) = answer?;
-        note(summary, at, result);
-        bar.inc(1);
-    }
-    Ok(())
-}
-
-fn note(summary: &mut Summary, at: &Position, result: Result<Receipt, stripe::MalformedEvent>) {
+fn note(summary: &mut Summary, at: String, result: Result<Receipt, String>) {
     match result {
         Ok(receipt) => {
             *summary.outcomes.entry(receipt.outcome.as_str()).or_default() += 1;
             if receipt.outcome == Outcome::Failed {
-                summary.failed.push(Complaint { at: at.to_string(), reason: receipt.reason.unwrap_or_default() });
+                summary.failed.push(Complaint { at, reason: receipt.reason.unwrap_or_default() });
             }
         }
-        Err(malformed) => summary.refused.push(Complaint { at: at.to_string(), reason: malformed.0 }),
-    }
-}
-
-fn decode(found: &FoundEvent, rules: &Rules) -> Result<Event, stripe::MalformedEvent> {
-    let body = VerifiedBody::from_operator(found.body.clone());
-    match found.provider {
-        Provider::Clerk => clerk::decode_event(&body, &found.message_id(), Source::Replay, rules),
-        Provider::Stripe | Provider::Import => stripe::decode_event(&body, Source::Replay, rules),
+        Err(reason) => summary.refused.push(Complaint { at, reason }),
     }
 }
 

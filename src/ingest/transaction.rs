@@ -1,12 +1,13 @@
 //! One batch of events in one transaction: lock, load, fold, write, commit.
 
 mod erased;
+mod fresh;
 mod operator;
 mod profile;
 mod rebuilding;
 mod refused;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -18,11 +19,11 @@ use crate::domain::billing::accounts::{Accounts, Applied, Context};
 use crate::domain::billing::rows::Effect;
 use crate::domain::billing::stored::{Alert, Changes};
 use crate::domain::erasure::{Erased, id_hash};
-use crate::domain::event::{Content, Event, EventId, Outcome, Payload, Provider, Source};
+use crate::domain::event::{Content, Event, Outcome, Payload, Provider, Source};
 use crate::domain::rules::Rules;
 use crate::metrics;
 use crate::store::{
-    Concerned, ErrorKind, First, LedgerEntry, Missing, Store, StoreError, Tx, Updated, load_first, load_second, probe_writes,
+    Concerned, ErrorKind, LedgerEntry, Missing, Store, StoreError, Tx, Updated, load_first, load_second, probe_writes,
     write_batch,
 };
 
@@ -31,6 +32,7 @@ pub use profile::{ensure_user, update_user};
 pub use rebuilding::{Rebuild, Rebuilt, is_clerk_user, rebuild};
 
 use self::erased::Erasures;
+use self::fresh::Fresh;
 use self::profile::ProfileChange;
 use self::rebuilding::Rebuilding;
 use self::refused::{without_content, without_owner};
@@ -86,6 +88,25 @@ pub async fn commit(store: &Store, events: &[Arc<Event>], rules: &Rules, clock: 
     Ok(done.receipts)
 }
 
+/// What an event would do.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    pub receipt: Receipt,
+    pub effects: Vec<Effect>,
+}
+
+/// Tells what [`commit`] would do with the events, one after the other in one transaction, and undoes it.
+pub async fn preview(store: &Store, events: &[Arc<Event>], rules: &Rules, clock: &Clock) -> Result<Vec<Preview>, BatchError> {
+    let work = Work::Preview(events);
+    let done = run(store, Concerned::new(events, rules), &work, rules, clock).await?;
+    let mut effects = done.effects.into_iter();
+    let preview = |receipt: Receipt| {
+        let effects = if receipt.outcome == Outcome::Duplicate { None } else { effects.next() };
+        Preview { receipt, effects: effects.unwrap_or_default() }
+    };
+    Ok(done.receipts.into_iter().map(preview).collect())
+}
+
 /// Records an event that Postgres refuses as `failed`, in a transaction of its own: the payload as bytes, and its owner's
 /// rows as out of step.
 pub async fn commit_failed(
@@ -137,6 +158,8 @@ pub async fn reproject_because(
 /// What is to be done under the locks.
 enum Work<'a> {
     Events(&'a [Arc<Event>]),
+    /// The same, undone.
+    Preview(&'a [Arc<Event>]),
     Refused {
         event: &'a Arc<Event>,
         reason: &'a str,
@@ -155,20 +178,26 @@ enum Work<'a> {
 impl Work<'_> {
     fn events(&self) -> &[Arc<Event>] {
         match self {
-            Work::Events(events) => events,
+            Work::Events(events) | Work::Preview(events) => events,
             Work::Refused { event, .. } => std::slice::from_ref(event),
             Work::Accounts { .. } | Work::Operator(_) | Work::Rebuild(_) => &[],
         }
     }
 
     fn is_dry_run(&self) -> bool {
-        matches!(self, Work::Rebuild(rebuild) if rebuild.dry_run)
+        match self {
+            Work::Preview(_) => true,
+            Work::Rebuild(rebuild) => rebuild.dry_run,
+            Work::Events(_) | Work::Refused { .. } | Work::Accounts { .. } | Work::Operator(_) => false,
+        }
     }
 }
 
 #[derive(Debug, Default)]
 struct Done {
     receipts: Vec<Receipt>,
+    /// Of a preview: of each event that is no duplicate.
+    effects: Vec<Vec<Effect>>,
     /// Users whose rows were written.
     users: usize,
     alerts: Vec<Alert>,
@@ -254,7 +283,9 @@ async fn attempt(
         return Ok(Attempt::Widen(missing));
     }
     if work.is_dry_run() {
-        return Ok(Attempt::Done(Done { rebuilt: done.rebuilt, ..Done::default() }));
+        let receipts = fresh.receipts(&done.told);
+        let effects = done.told.into_iter().map(|told| told.applied.effects).collect();
+        return Ok(Attempt::Done(Done { receipts, effects, rebuilt: done.rebuilt, ..Done::default() }));
     }
     write_batch(tx, &changes, &entries(work, &fresh, &done, now), &second.user_ids, now).await?;
     erasures.record(tx, now).await?;
@@ -265,7 +296,15 @@ async fn attempt(
     }
     let receipts = fresh.receipts(&done.told);
     let Folded { linked, rebuilt, .. } = done;
-    Ok(Attempt::Done(Done { receipts, users: changes.users.len(), alerts: changes.alerts, updated, linked, rebuilt }))
+    Ok(Attempt::Done(Done {
+        receipts,
+        effects: Vec::new(),
+        users: changes.users.len(),
+        alerts: changes.alerts,
+        updated,
+        linked,
+        rebuilt,
+    }))
 }
 
 /// What the fold answered: one entry per fresh event, or the events that the ledger gets in place of any.
@@ -288,7 +327,7 @@ struct Told {
 
 fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, erasures: &mut Erasures, context: Context<'_>) -> Folded {
     match work {
-        Work::Events(events) => {
+        Work::Events(events) | Work::Preview(events) => {
             let events = fresh.indexes().filter_map(|i| events.get(i));
             Folded { told: events.map(|event| erasures.apply(accounts, event, context)).collect(), ..Folded::default() }
         }
@@ -382,41 +421,6 @@ fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, folded: &'a Folded, now: DateT
     let mut entries: Vec<LedgerEntry<'a>> = written.collect();
     entries.sort_by(|a, b| (a.event.provider, &a.event.id).cmp(&(b.event.provider, &b.event.id)));
     entries
-}
-
-/// The events of a batch that are to be applied: those that the ledger does not have, or has as failed.
-struct Fresh {
-    /// One per event of the batch.
-    is_fresh: Vec<bool>,
-    /// Of those that had failed: when they came first.
-    received_at: HashMap<EventId, DateTime<Utc>>,
-}
-
-impl Fresh {
-    fn of(events: &[Arc<Event>], first: &First) -> Fresh {
-        let mut seen: HashSet<EventId> =
-            first.known.iter().filter(|known| !known.failed).map(|known| known.key.clone()).collect();
-        let is_fresh = events.iter().map(|event| seen.insert(event.key())).collect();
-        let failed = first.known.iter().filter(|known| known.failed);
-        Fresh { is_fresh, received_at: failed.map(|known| (known.key.clone(), known.received_at)).collect() }
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.is_fresh.contains(&true)
-    }
-
-    fn indexes(&self) -> impl Iterator<Item = usize> {
-        self.is_fresh.iter().enumerate().filter(|(_, fresh)| **fresh).map(|(index, _)| index)
-    }
-
-    fn receipts(&self, told: &[Told]) -> Vec<Receipt> {
-        let mut applied = told.iter().map(|told| &told.applied);
-        let receipt = |fresh: &bool| match fresh.then(|| applied.next()).flatten() {
-            Some(applied) => Receipt { outcome: applied.outcome, reason: applied.reason.clone() },
-            None => Receipt { outcome: Outcome::Duplicate, reason: None },
-        };
-        self.is_fresh.iter().map(receipt).collect()
-    }
 }
 
 /// What the fold changed without a lock on it: a relation that the loads did not foresee.

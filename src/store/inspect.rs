@@ -42,14 +42,25 @@ statements! {
           on p.received_at = e.received_at and p.provider = e.provider and p.event_id = e.event_id \
         where e.owner_id = any($1) order by e.occurred_at desc, e.event_id desc limit $2";
 
-    LIST_EVENTS = "\
+    /// What a provider has sent, in the order in which it came, with its payload.
+    LIST_REPLAYABLE = "\
         select e.provider, e.event_id, e.event_type, e.object_id, e.owner_id, e.occurred_at, e.received_at, e.source, \
-            e.outcome, e.reason, null::text as effects \
+            e.outcome, e.reason, null::text as effects, e.api_version, e.livemode, p.payload::text as payload, p.payload_raw \
         from billsync.webhook_events e \
-        where ($1::text is null or e.outcome = $1) and ($2::text is null or e.event_type = $2) \
-          and ($3::timestamptz is null or e.received_at >= $3) \
-          and ($4::timestamptz is null or (e.received_at, e.event_id) < ($4, $5)) \
-        order by e.received_at desc, e.event_id desc limit $6";
+        left join billsync.webhook_payloads p \
+          on p.received_at = e.received_at and p.provider = e.provider and p.event_id = e.event_id \
+        where e.provider <> 'import' and e.source not in ('job', 'reconcile') \
+          and ($1::text is null or e.outcome = $1) and ($2::text[] is null or e.event_id = any($2)) \
+          and ($3::text[] is null or e.event_type = any($3)) and ($4::text[] is null or e.owner_id = any($4)) \
+          and ($5::timestamptz is null or e.received_at >= $5) \
+          and ($6::timestamptz is null or (e.received_at, e.event_id) > ($6, $7)) \
+        order by e.received_at, e.event_id limit $8";
+    COUNT_REPLAYABLE = "\
+        select count(*) from billsync.webhook_events e \
+        where e.provider <> 'import' and e.source not in ('job', 'reconcile') \
+          and ($1::text is null or e.outcome = $1) and ($2::text[] is null or e.event_id = any($2)) \
+          and ($3::text[] is null or e.event_type = any($3)) and ($4::text[] is null or e.owner_id = any($4)) \
+          and ($5::timestamptz is null or e.received_at >= $5)";
 
     FIND_EVENT = "\
         select e.provider, e.event_id, e.event_type, e.object_id, e.owner_id, e.occurred_at, e.received_at, e.source, \
@@ -72,6 +83,20 @@ pub enum UserKey {
     /// Any case.
     Email(String),
     Customer(String),
+}
+
+impl UserKey {
+    /// An address when it has an @, a Stripe customer by how its id begins, else a Clerk user id.
+    pub fn of(who: &str) -> UserKey {
+        let id = who.to_owned();
+        if who.contains('@') {
+            UserKey::Email(id)
+        } else if who.starts_with("cus_") || who.starts_with("acct_") {
+            UserKey::Customer(id)
+        } else {
+            UserKey::ClerkId(id)
+        }
+    }
 }
 
 /// The five rows, by the names of their tables and columns. `None` for a row that is missing.
@@ -130,15 +155,14 @@ pub struct EventDetail {
     pub payload: Option<String>,
 }
 
-/// Which events to list.
+/// Which events of the ledger to replay. What is `None` does not narrow.
 #[derive(Clone, Debug, Default)]
-pub struct EventFilter {
+pub struct ReplayFilter {
     pub outcome: Option<String>,
-    pub event_type: Option<String>,
-    pub since: Option<DateTime<Utc>>,
-    /// The (received_at, event id) of the last one seen.
-    pub before: Option<(DateTime<Utc>, String)>,
-    pub limit: i64,
+    pub event_ids: Option<Vec<String>>,
+    pub event_types: Option<Vec<String>>,
+    pub owner_ids: Option<Vec<String>>,
+    pub received_from: Option<DateTime<Utc>>,
 }
 
 /// How many events of a type ended in an outcome.
@@ -187,6 +211,17 @@ struct DetailRow {
     livemode: Option<bool>,
     payload: Option<String>,
     payload_raw: Option<Vec<u8>>,
+}
+
+impl From<DetailRow> for EventDetail {
+    fn from(row: DetailRow) -> EventDetail {
+        EventDetail {
+            entry: row.entry.into(),
+            api_version: row.api_version,
+            livemode: row.livemode,
+            payload: row.payload.or_else(|| String::from_utf8(row.payload_raw?).ok()),
+        }
+    }
 }
 
 impl From<EntryRow> for TimelineEntry {
@@ -283,21 +318,44 @@ impl Store {
         Ok(rows.into_iter().map(TimelineEntry::from).collect())
     }
 
-    /// Events by when they came, newest first, without effects.
-    pub async fn list_events(&self, filter: &EventFilter) -> Result<Vec<TimelineEntry>, StoreError> {
-        let (before_at, before_id) = filter.before.clone().unzip();
+    /// What providers have sent that passes the filter, the oldest received first, with payloads. `after` is the
+    /// (received_at, event id) of the last one seen.
+    pub async fn list_replayable(
+        &self,
+        filter: &ReplayFilter,
+        after: Option<(DateTime<Utc>, String)>,
+        limit: i64,
+    ) -> Result<Vec<EventDetail>, StoreError> {
+        let (after_at, after_id) = after.unzip();
         let mut tx = self.begin().await?;
         let query = tx
-            .query_as::<EntryRow>(LIST_EVENTS)
+            .query_as::<DetailRow>(LIST_REPLAYABLE)
             .bind(filter.outcome.clone())
-            .bind(filter.event_type.clone())
-            .bind(filter.since)
-            .bind(before_at)
-            .bind(before_id)
-            .bind(filter.limit);
+            .bind(filter.event_ids.clone())
+            .bind(filter.event_types.clone())
+            .bind(filter.owner_ids.clone())
+            .bind(filter.received_from)
+            .bind(after_at)
+            .bind(after_id)
+            .bind(limit);
         let rows = query.fetch_all(tx.connection()?).await?;
         tx.commit().await?;
-        Ok(rows.into_iter().map(TimelineEntry::from).collect())
+        Ok(rows.into_iter().map(EventDetail::from).collect())
+    }
+
+    /// How many events [`Store::list_replayable`] has in all.
+    pub async fn count_replayable(&self, filter: &ReplayFilter) -> Result<i64, StoreError> {
+        let mut tx = self.begin().await?;
+        let query = tx
+            .query_as::<(i64,)>(COUNT_REPLAYABLE)
+            .bind(filter.outcome.clone())
+            .bind(filter.event_ids.clone())
+            .bind(filter.event_types.clone())
+            .bind(filter.owner_ids.clone())
+            .bind(filter.received_from);
+        let (count,) = query.fetch_one(tx.connection()?).await?;
+        tx.commit().await?;
+        Ok(count)
     }
 
     /// An event with its payload and effects; both providers could use one id.
@@ -306,13 +364,7 @@ impl Store {
         let query = tx.query_as::<DetailRow>(FIND_EVENT).bind(event_id.to_owned());
         let rows = query.fetch_all(tx.connection()?).await?;
         tx.commit().await?;
-        let detail = |row: DetailRow| EventDetail {
-            entry: row.entry.into(),
-            api_version: row.api_version,
-            livemode: row.livemode,
-            payload: row.payload.or_else(|| String::from_utf8(row.payload_raw?).ok()),
-        };
-        Ok(rows.into_iter().map(detail).collect())
+        Ok(rows.into_iter().map(EventDetail::from).collect())
     }
 
     /// How many events of each type ended how.

@@ -3,6 +3,7 @@
 mod demo;
 mod inspection;
 mod logs;
+mod replaying;
 mod sending;
 mod serving;
 
