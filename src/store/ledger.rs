@@ -19,7 +19,8 @@ statements! {
 }
 
 parts! {
-    /// A known event is one that had failed and was tried again. Both tables at once: they always go together.
+    /// A known event is one that had failed and was tried again: what its earlier attempts changed stays told. Both tables at
+    /// once: they always go together.
     RECORD_EVENTS = "\
         events_recorded as ( \
             insert into billsync.webhook_events as e (provider, event_id, event_type, object_id, owner_id, occurred_at, \
@@ -34,12 +35,13 @@ parts! {
                 object_id = excluded.object_id, owner_id = excluded.owner_id \
                 where e.outcome = 'failed' \
         ), payloads_recorded as ( \
-        insert into billsync.webhook_payloads (received_at, provider, event_id, payload, payload_raw, effects) \
+        insert into billsync.webhook_payloads as p (received_at, provider, event_id, payload, payload_raw, effects) \
         select x.received_at, x.provider, x.event_id, x.payload::jsonb, x.payload_raw, x.effects::jsonb \
         from unnest($7::timestamptz[], $1::text[], $2::text[], $13::text[], $14::bytea[], $15::text[]) \
             as x(received_at, provider, event_id, payload, payload_raw, effects) \
         on conflict (received_at, provider, event_id) do update set payload = excluded.payload, \
-            payload_raw = excluded.payload_raw, effects = excluded.effects)";
+            payload_raw = excluded.payload_raw, \
+            effects = nullif(coalesce(p.effects, '[]') || coalesce(excluded.effects, '[]'), '[]'))";
 }
 
 /// An event that the ledger has.
