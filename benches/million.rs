@@ -202,8 +202,10 @@ impl Bench {
         load.send_for(Duration::from_secs(SENDERS.div_ceil(RATE) + 1), std::future::pending::<()>()).await?;
         self.use_everything().await?;
         let calm = load.send_for(CALM, std::future::pending::<()>()).await?;
-        let resetting = async { self.end_a_month().await.map(drop) };
+        let mut reset = Ok((Duration::ZERO, Duration::ZERO));
+        let resetting = async { reset = self.end_a_month().await };
         let beside = load.send_for(Duration::from_secs(600), resetting).await?;
+        reset?;
         application.stop().await?;
         println!("{} webhooks without, {} beside a reset", calm.len(), beside.len());
         Ok((percentile_99(calm)?, percentile_99(beside)?))
