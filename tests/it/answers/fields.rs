@@ -1,6 +1,7 @@
 //! Every required field of every type that the projection reads, missing and of the wrong JSON type in turn: the event is
 //! kept as `failed`, naming the path, and nothing else of it is.
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -126,4 +127,19 @@ async fn no_text_of_a_sender_is_too_long_to_keep() {
     }
     let foreign = "select count(*) from billsync.provider_objects where account <> '' and object_id = 'cus_1'";
     assert_eq!(database.ask::<i64>(foreign).await, 1, "mirrored under an account of its own, not under ours");
+}
+
+#[tokio::test]
+async fn what_a_failed_event_changed_stays_told_when_it_fails_again() {
+    let (server, database) = server().await;
+    server.link_users(1, 2).await;
+    let mut object = subscription(1, now());
+    remove(&mut object, "/status");
+    let unreadable = stripe_event("evt_twice", "customer.subscription.updated", now() + TimeDelta::seconds(1), object);
+    let told = "select effects::text from billsync.webhook_payloads where event_id = 'evt_twice'";
+    fails(&server, &database, &unreadable, "no status").await;
+    let effects: String = database.ask(told).await;
+    assert!(effects.contains("billing_sync_status") && effects.contains("last_webhook_event"), "{effects}");
+    fails(&server, &database, &unreadable, "no status, once more").await;
+    assert_eq!(database.ask::<String>(told).await, effects);
 }

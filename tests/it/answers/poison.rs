@@ -34,10 +34,7 @@ async fn a_poison_event_fails_alone_in_a_full_batch_and_is_tried_again_when_sent
     assert_eq!(database.ask::<i64>(linked).await, 63);
     assert!(server.is_ready().await, "one refused event is no fault of the database");
 
-    let told = "select effects::text from billsync.webhook_payloads where event_id = 'evt_cus_7'";
-    let of_the_first_attempt: String = database.ask(told).await;
     assert_eq!(server.outcome(&customers[7]).await, "failed", "the cause is still there");
-    assert_eq!(database.ask::<String>(told).await, of_the_first_attempt, "what it changed stays told");
     database.execute("drop trigger refuse on billsync.provider_objects").await;
     assert_eq!(server.outcome(&customers[7]).await, "applied");
     assert_eq!(server.outcome(&customers[7]).await, "duplicate");
