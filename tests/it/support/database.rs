@@ -165,7 +165,10 @@ fn fingerprint_of_migrations() -> String {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let mut digest = Sha256::new();
-    files.iter().for_each(|file| digest.update(std::fs::read(file).unwrap()));
+    for file in &files {
+        digest.update(file.file_name().unwrap().as_encoded_bytes());
+        digest.update(std::fs::read(file).unwrap());
+    }
     hex::encode(digest.finalize()).chars().take(16).collect()
 }
 
