@@ -21,7 +21,7 @@ use crate::config::Secret;
 
 pub use crate::clerk_api::error::ClerkApiError;
 pub use crate::clerk_api::jwks::JwksClient;
-pub use crate::clerk_api::users::{FetchedUser, UserCursor, UserPage};
+pub use crate::clerk_api::users::{FetchedUser, MOST_IDS, UserCursor, UserPage};
 
 /// Where Clerk's API is, unless a setting says otherwise.
 pub const DEFAULT_BASE: &str = "https://api.clerk.com";

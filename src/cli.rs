@@ -7,6 +7,7 @@ mod deliver;
 mod demo;
 mod event_files;
 mod inspect;
+mod interruption;
 mod migrate;
 mod openapi;
 mod output;

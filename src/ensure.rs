@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::clerk_api::{ClerkApi, ClerkApiError, FetchedUser, UserCursor};
 use crate::domain::clerk::{self, ApiRead};
-use crate::domain::event::{Event, Outcome, Source};
+use crate::domain::event::{Event, Outcome};
 use crate::ingest::committer::{Committer, SubmitError};
 use crate::ingest::missing_user::{SourceError, UserSource};
 use crate::ingest::transaction::Receipt;
@@ -61,7 +61,7 @@ impl UserSource for ClerkApi {
         let fetch = async move {
             let fetched = ClerkApi::fetch_user(self, clerk_id).await.map_err(|error| SourceError(error.to_string()))?;
             let Some(user) = fetched else { return Ok(None) };
-            let read = ApiRead { as_of: user.as_of, source: Source::Reconcile };
+            let read = ApiRead::plain(user.as_of);
             clerk::decode_object(&user.text, &read).map(Some).map_err(|malformed| SourceError(malformed.to_string()))
         };
         fetch.boxed()
@@ -86,7 +86,7 @@ impl Ensurer {
 
     /// Reads the next page of all users and commits it. The cursor that is given back may be kept: all before it is done.
     pub async fn ensure_page(&self, cursor: &UserCursor) -> Result<EnsuredPage, EnsureError> {
-        let page = self.api.list_users(cursor).await?;
+        let page = self.api.list_users(cursor, None).await?;
         let ids: Vec<String> = page.users.iter().filter_map(|user| user.id.clone()).collect();
         let known: HashSet<String> = self.store.list_known_users(&ids).await?.into_iter().collect();
         let known = &known;
@@ -99,7 +99,7 @@ impl Ensurer {
     }
 
     async fn commit(&self, user: &FetchedUser, is_known: bool) -> Result<Ensured, SubmitError> {
-        let read = ApiRead { as_of: user.as_of, source: Source::Reconcile };
+        let read = ApiRead::plain(user.as_of);
         let event = match clerk::decode_object(&user.text, &read) {
             Ok(event) => event,
             Err(malformed) => return Ok(Ensured::Malformed(malformed.0)),

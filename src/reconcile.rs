@@ -1,11 +1,13 @@
-//! Reads Stripe's API, compares, and feeds what it says into the same queues and transactions as webhooks: there is no other
-//! way to change a row. Webhooks can be lost for good; after this, it does not matter.
+//! Reads the providers' APIs, compares, and feeds what they say into the same queues and transactions as webhooks: there is no
+//! other way to change a row. Webhooks can be lost for good; after this, it does not matter.
 
 mod absorb;
 mod backfill;
 mod catch_up;
+mod clerk_users;
 mod customer;
 mod drift;
+mod kept;
 mod missed;
 mod refetch;
 mod survey;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::clerk_api::{ClerkApi, ClerkApiError};
 use crate::clock::Clock;
 use crate::domain::event::Event;
 use crate::domain::rules::Rules;
@@ -37,11 +40,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Everything that reading and feeding takes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reconciler {
-    api: StripeApi,
+    apis: Apis,
     store: Store,
     committer: Committer,
     rules: Arc<Rules>,
     clock: Clock,
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug, Default)]
+pub struct Apis {
+    pub stripe: Option<StripeApi>,
+    pub clerk: Option<ClerkApi>,
+}
+
+impl From<StripeApi> for Apis {
+    fn from(api: StripeApi) -> Apis {
+        Apis { stripe: Some(api), clerk: None }
+    }
 }
 
 /// Why a reading ended before its end. What it had read until then is kept.
@@ -50,15 +66,37 @@ pub enum ReconcileError {
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error(transparent)]
+    Clerk(#[from] ClerkApiError),
+    #[error("{0} is not set: there is nobody to ask")]
+    NoKey(&'static str),
+    #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("what Stripe says could not be kept: {0}")]
+    #[error("what the API says could not be kept: {0}")]
     Submit(#[from] SubmitError),
 }
 
 impl Reconciler {
-    /// Reads with `api` and writes by way of `committer`.
-    pub fn new(api: StripeApi, store: Store, committer: Committer, rules: Arc<Rules>, clock: Clock) -> Reconciler {
-        Reconciler { api, store, committer, rules, clock }
+    /// Reads with `apis` and writes by way of `committer`.
+    pub fn new(apis: impl Into<Apis>, store: Store, committer: Committer, rules: Arc<Rules>, clock: Clock) -> Reconciler {
+        Reconciler { apis: apis.into(), store, committer, rules, clock }
+    }
+
+    /// Whether there is a Stripe to ask.
+    pub fn reads_stripe(&self) -> bool {
+        self.apis.stripe.is_some()
+    }
+
+    /// Whether there is a Clerk to ask.
+    pub fn reads_clerk(&self) -> bool {
+        self.apis.clerk.is_some()
+    }
+
+    fn stripe(&self) -> Result<&StripeApi, ReconcileError> {
+        self.apis.stripe.as_ref().ok_or(ReconcileError::NoKey("STRIPE_API_KEY"))
+    }
+
+    fn clerk(&self) -> Result<&ClerkApi, ReconcileError> {
+        self.apis.clerk.as_ref().ok_or(ReconcileError::NoKey("CLERK_SECRET_KEY"))
     }
 
     /// Hands an event over and waits until it is committed, also through a short absence of the database.

@@ -129,8 +129,8 @@ impl fmt::Debug for Task {
     }
 }
 
-/// Everything that is done at intervals. `ledger_retention_days` is the setting: 0 keeps payloads for ever. Without a key of
-/// Stripe's there is nobody to read its API.
+/// Everything that is done at intervals. `ledger_retention_days` is the setting: 0 keeps payloads for ever. Without a key of a
+/// provider's there is nobody to read its API.
 pub fn tasks(ledger_retention_days: u32, reconciler: Option<&Reconciler>) -> Vec<Task> {
     let own = [clock_sweep::task(), usage_reset::task(), retention::task(ledger_retention_days)];
     own.into_iter().chain(reconciler.map(stripe_sync::tasks).unwrap_or_default()).collect()

@@ -1,7 +1,8 @@
-//! `billsync backfill`: the history that Stripe has, into facts.
+//! `billsync backfill`: the history that the providers have, into facts.
 
 use std::time::Instant;
 
+use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -15,13 +16,14 @@ use crate::cli::stripe_progress::StripeProgress;
 use crate::config::Config;
 use crate::reconcile::{Backfill, Mode, Reconciler, Report, Stage};
 
-/// Read the history that Stripe has: customers, subscriptions, payment methods, invoices and the rest
+/// Read the history that Clerk and Stripe have: users, customers, subscriptions, payment methods, invoices and the rest
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  billsync backfill --dry-run\n  billsync backfill --since 2025-01-01T00:00:00Z\n  \
-    billsync backfill --type customers --type subscriptions --json\n\n\
-    Needs STRIPE_API_KEY; a restricted key that may read is enough. Interrupted in whatever way, the same command goes on\n\
-    where it ended. A second run reads everything again and changes nothing. Canceled subscriptions are read too; of\n\
-    customers that were deleted, what the events of the last 30 days tell.")]
+    billsync backfill --type clerk.user\n  billsync backfill --type customers --type subscriptions --json\n\n\
+    Needs STRIPE_API_KEY (a restricted key that may read is enough), CLERK_SECRET_KEY, or both; without --type it reads what\n\
+    there is a key for. Interrupted in whatever way, the same command goes on where it ended. A second run reads everything\n\
+    again and changes nothing. Canceled subscriptions are read too; of customers that were deleted, what the events of the\n\
+    last 30 days tell. Users whom Clerk does not have any more become deleted, unless more are missing than there are.")]
 pub struct BackfillCommand {
     /// Only what was created since (RFC 3339); of payment methods always all
     #[arg(long, value_name = "TIME")]
@@ -44,9 +46,12 @@ impl BackfillCommand {
         let began = Instant::now();
         let read = async |reconciler: Reconciler| {
             let bar = StripeProgress::start(began)?;
-            let read = reconciler.backfill(&self.what(), &|progress| bar.note(progress)).await;
+            let read = match self.what(&reconciler) {
+                Ok(what) => reconciler.backfill(&what, &|progress| bar.note(progress)).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
             bar.finish();
-            Ok(read?)
+            read
         };
         let done = with_reconciler(config, &database, read).await;
         let report = database.close_after(done).await?;
@@ -54,13 +59,26 @@ impl BackfillCommand {
         Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Failure })
     }
 
-    fn what(&self) -> Backfill {
-        let is_meant = |stage: &Stage| self.types.is_empty() || self.types.iter().any(|name| name == stage.name());
-        Backfill {
-            since: self.since,
-            stages: Backfill::STAGES.into_iter().filter(is_meant).collect(),
-            mode: if self.dry_run { Mode::DryRun } else { Mode::Apply },
+    /// What is asked for by name is read or refused; what is not, as far as there is a key for it.
+    fn what(&self, reconciler: &Reconciler) -> anyhow::Result<Backfill> {
+        let mut stages = Backfill::STAGES.to_vec();
+        if self.types.is_empty() {
+            for (provider, is_there, setting) in
+                [("Clerk", reconciler.reads_clerk(), "CLERK_SECRET_KEY"), ("Stripe", reconciler.reads_stripe(), "STRIPE_API_KEY")]
+            {
+                if !is_there {
+                    stages.retain(|stage| stage.provider() != provider);
+                    complain(&format!("{setting} is not set: nothing is read from {provider}"));
+                }
+            }
+            if stages.is_empty() {
+                bail!("neither STRIPE_API_KEY nor CLERK_SECRET_KEY is set: there is nobody to ask");
+            }
+        } else {
+            stages.retain(|stage| self.types.iter().any(|name| name == stage.name()));
         }
+        let mode = if self.dry_run { Mode::DryRun } else { Mode::Apply };
+        Ok(Backfill { since: self.since, stages, mode })
     }
 
     fn show(&self, report: &Report, seconds: f64) -> anyhow::Result<()> {

@@ -55,7 +55,7 @@ impl ScheduleCommand {
 
     async fn act(&self, config: &Config, store: &Store, committer: &Committer) -> anyhow::Result<Exit> {
         let reconciler = stripe::reconciler(config, store, committer)?;
-        let tasks = tasks(config.ledger_retention_days, reconciler.as_ref());
+        let tasks = tasks(config.ledger_retention_days, Some(&reconciler));
         let work = Work::new(store.clone(), Arc::new(config.rules.clone()), Clock::System);
         match &self.action {
             Action::List { json } => list(&tasks, &work, *json).await,

@@ -96,7 +96,7 @@ pub fn start(config: &Config, listen: &str, store: &Store) -> anyhow::Result<App
     tokio::spawn(remember_newest_events(store.clone()));
     let mut application = Application::start(store.clone(), rules, Clock::System, committer_options, server_options)?;
     let reconciler = stripe::reconciler(config, store, application.committer())?;
-    let tasks = schedule::tasks(config.ledger_retention_days, reconciler.as_ref());
+    let tasks = schedule::tasks(config.ledger_retention_days, Some(&reconciler));
     application.end_with(Schedule::start(tasks, &work).stop());
     Ok(application)
 }

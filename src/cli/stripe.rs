@@ -1,14 +1,17 @@
-//! What commands need to read Stripe's API: the client that the settings describe, and the queues in front of the database.
+//! What commands need to read the providers' APIs: the clients that the settings describe, and the queues in front of the
+//! database.
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::cli::database::Database;
+use crate::cli::interruption::unless_ended;
+use crate::cli::users::clerk_api;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ingest::committer::{self, Committer};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Apis, Reconciler};
 use crate::store::Store;
 use crate::stripe_api::{DEFAULT_BASE, Options, StripeApi};
 
@@ -23,11 +26,12 @@ pub fn api(config: &Config) -> anyhow::Result<Option<StripeApi>> {
     Ok(Some(StripeApi::new(key, options, Clock::System)?))
 }
 
-/// What reads Stripe for these settings and writes by way of that committer; `None` without `STRIPE_API_KEY`.
-pub fn reconciler(config: &Config, store: &Store, committer: &Committer) -> anyhow::Result<Option<Reconciler>> {
+/// What reads those providers for whom the settings have a key, and writes by way of that committer.
+pub fn reconciler(config: &Config, store: &Store, committer: &Committer) -> anyhow::Result<Reconciler> {
     let rules = Arc::new(config.rules.clone());
-    let api = api(config)?;
-    Ok(api.map(|api| Reconciler::new(api, store.clone(), committer.clone(), rules, Clock::System)))
+    let clerk = config.clerk_secret_key.is_some().then(|| clerk_api(config)).transpose()?;
+    let apis = Apis { stripe: api(config)?, clerk };
+    Ok(Reconciler::new(apis, store.clone(), committer.clone(), rules, Clock::System))
 }
 
 /// Starts queues of the command's own.
@@ -36,17 +40,17 @@ pub fn start_committer(config: &Config, store: &Store) -> Committer {
     Committer::start(store.clone(), Arc::new(config.rules.clone()), Clock::System, options)
 }
 
-/// Does `work` with Stripe's API and the database, then writes out what waits.
+/// Does `work` with the providers' APIs and the database, unless somebody wants an end, then writes out what waits.
 pub async fn with_reconciler<T>(
     config: &Config,
     database: &Database,
     work: impl AsyncFnOnce(Reconciler) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let committer = start_committer(config, &database.store);
-    let Some(reconciler) = reconciler(config, &database.store, &committer)? else {
-        bail!("STRIPE_API_KEY is not set: there is nobody to ask");
+    let done = match reconciler(config, &database.store, &committer) {
+        Ok(reconciler) => unless_ended(work(reconciler)).await,
+        Err(error) => Err(error),
     };
-    let done = work(reconciler).await;
     let is_drained = committer.close().await;
     let value = done?;
     is_drained.then_some(value).context("a writer died; see the log")

@@ -3,6 +3,7 @@
 mod delete;
 mod ensure;
 mod link;
+mod list;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -13,13 +14,16 @@ use crate::cli::database::{Database, Schema};
 use crate::cli::users::delete::DeleteArgs;
 use crate::cli::users::ensure::EnsureArgs;
 use crate::cli::users::link::{LinkArgs, UnlinkArgs};
+use crate::cli::users::list::ListArgs;
 use crate::clock::Clock;
 use crate::config::Config;
 
-/// Users: create missing ones from Clerk, say whose a customer is, erase a person
+/// Users: list them, create missing ones from Clerk, say whose a customer is, erase a person
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  billsync users ensure user_2abc\n  billsync users ensure --all\n  \
-    billsync users link --user user_2abc --customer cus_123\n  billsync users delete user_2abc")]
+#[command(
+    after_help = "Examples:\n  billsync users list --status past_due\n  billsync users ensure user_2abc\n  billsync users ensure --all\n  \
+    billsync users link --user user_2abc --customer cus_123\n  billsync users delete user_2abc"
+)]
 pub struct UsersCommand {
     #[command(subcommand)]
     action: Action,
@@ -27,6 +31,7 @@ pub struct UsersCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    List(ListArgs),
     Ensure(EnsureArgs),
     Link(LinkArgs),
     Unlink(UnlinkArgs),
@@ -38,6 +43,7 @@ impl UsersCommand {
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
         let database = Database::open(config, Schema::Expect).await?;
         let done = match &self.action {
+            Action::List(args) => args.run(&database.store).await,
             Action::Ensure(args) => args.run(config, &database.store).await,
             Action::Link(args) => args.run(config, &database.store).await,
             Action::Unlink(args) => args.run(config, &database.store).await,

@@ -1,4 +1,4 @@
-//! From objects that Stripe described to committed facts, and the drift that they make visible.
+//! From objects that an API described to committed facts, and the drift that they make visible.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,6 +9,7 @@ use crate::domain::event::{Content, Event, Outcome, Snapshot, Source};
 use crate::domain::stripe::{ApiRead, decode_object_of};
 use crate::metrics;
 use crate::reconcile::drift::compare;
+use crate::reconcile::kept::as_kept;
 use crate::reconcile::{Drift, ReconcileError, Reconciler};
 use crate::store::{CustomerOwner, HeldObject};
 use crate::stripe_api::Read;
@@ -34,7 +35,7 @@ pub(super) enum Scope {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     pub drift: Vec<Drift>,
-    /// Objects that Stripe described.
+    /// Objects that were described.
     pub objects: u64,
     /// Among them those that live by a test clock, which are left alone.
     pub on_test_clocks: u64,
@@ -51,7 +52,7 @@ impl Report {
     }
 
     pub(super) fn problem(&mut self, problem: String) {
-        tracing::warn!(problem, "reading Stripe's API");
+        tracing::warn!(problem, "reading a provider's API");
         self.problems.push(problem);
     }
 }
@@ -89,12 +90,33 @@ impl Reconciler {
         let owners = self.owners_of(&events).await?;
         let events = leave_out(events, &owners, scope, report);
         let held = self.held(&events).await?;
+        let erased = self.erased_among(&events, &held).await?;
         let mut found = Vec::new();
-        for snapshot in events.iter().flat_map(Event::snapshots) {
-            let drift = compare(held.get(&snapshot.key.object_id), snapshot);
-            let user = snapshot.owner_id.as_ref().and_then(|owner| owners.get(owner)?.clerk_user_id.clone());
-            found.extend(drift.into_iter().map(|drift| Drift { user: user.clone(), ..drift }));
+        for event in events.iter().filter_map(|event| as_kept(event, &erased, &held)) {
+            for snapshot in event.snapshots() {
+                let drift = compare(held.get(&snapshot.key.object_id), snapshot);
+                let user = snapshot.owner_id.as_ref().and_then(|owner| owners.get(owner)?.clerk_user_id.clone());
+                found.extend(drift.into_iter().map(|drift| Drift { user: user.clone(), ..drift }));
+            }
         }
+        self.settle(events, found, mode, report).await
+    }
+
+    /// Compares what Clerk described with ours and, unless it is a dry run, makes it facts. Adds to the report.
+    pub(super) async fn absorb_events(&self, events: Vec<Event>, mode: Mode, report: &mut Report) -> Result<(), ReconcileError> {
+        let held = self.held(&events).await?;
+        let erased = self.erased_among(&events, &held).await?;
+        let mut found = Vec::new();
+        for event in events.iter().filter_map(|event| as_kept(event, &erased, &held)) {
+            for snapshot in event.snapshots() {
+                let drift = compare(held.get(&snapshot.key.object_id), snapshot);
+                found.extend(drift.into_iter().map(|drift| Drift { user: drift.customer.clone(), customer: None, ..drift }));
+            }
+        }
+        self.settle(events, found, mode, report).await
+    }
+
+    async fn settle(&self, events: Vec<Event>, found: Vec<Drift>, mode: Mode, report: &mut Report) -> Result<(), ReconcileError> {
         if mode == Mode::Apply {
             self.feed(events, report).await?;
             tell(&found);
@@ -131,11 +153,10 @@ impl Reconciler {
     }
 
     async fn held(&self, events: &[Event]) -> Result<HashMap<String, HeldObject>, ReconcileError> {
-        let ids: Vec<String> = events.iter().filter_map(|event| event.object_id.clone()).collect();
-        if ids.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let held = self.store.list_held_objects(&ids).await?;
+        let Some(provider) = events.first().map(|event| event.provider.as_str()) else { return Ok(HashMap::new()) };
+        let snapshots = events.iter().flat_map(Event::snapshots);
+        let ids: Vec<String> = snapshots.map(|snapshot| snapshot.key.object_id.clone()).collect();
+        let held = self.store.list_held_objects(provider, &ids).await?;
         Ok(held.into_iter().map(|object| (object.object_id.clone(), object)).collect())
     }
 
@@ -199,6 +220,12 @@ fn tell(found: &[Drift]) {
         let Some(first) = drifts.first() else { continue };
         let fields = drifts.iter().map(|drift| drift.field.as_str()).collect::<Vec<_>>().join(", ");
         metrics::count_drift(&first.object_type);
-        tracing::info!(object, object_type = first.object_type, user = first.user, fields, "differed from Stripe; corrected");
+        tracing::info!(
+            object,
+            object_type = first.object_type,
+            user = first.user,
+            fields,
+            "differed from the provider; corrected"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The years before billsync was there: everything that Stripe still has, into facts.
+//! The years before billsync was there: everything that the providers still have, into facts.
 
 use chrono::{DateTime, Utc};
 
@@ -23,7 +23,8 @@ pub struct Backfill {
 
 impl Backfill {
     /// What a backfill reads, in this order.
-    pub const STAGES: [Stage; 10] = [
+    pub const STAGES: [Stage; 11] = [
+        Stage::ClerkUsers,
         Stage::Products,
         Stage::Prices,
         Stage::Customers,
@@ -52,7 +53,7 @@ impl Reconciler {
         };
         let mut report = Report::default();
         self.walk(&walk, DateTime::UNIX_EPOCH, &mut report, on_progress).await?;
-        if what.mode == Mode::Apply {
+        if what.mode == Mode::Apply && self.reads_stripe() {
             let drained = self.drain_refetches().await?;
             report.drift.extend(drained.report.drift);
             report.problems.extend(drained.report.problems);

@@ -77,10 +77,10 @@ impl Reconciler {
             created_before: Some(window.until.timestamp()),
             ..Filter::default()
         };
-        match self.api.fetch_page(Resource::Events, &filter, window.after.as_deref()).await {
+        match self.stripe()?.fetch_page(Resource::Events, &filter, window.after.as_deref()).await {
             // Stripe has forgotten the event that the position names.
             Err(ApiError::Refused { status: 400, .. }) if window.after.take().is_some() => {
-                Ok(self.api.fetch_page(Resource::Events, &filter, None).await?)
+                Ok(self.stripe()?.fetch_page(Resource::Events, &filter, None).await?)
             }
             page => Ok(page?),
         }

@@ -22,7 +22,7 @@ impl Reconciler {
     }
 
     async fn read_customer(&self, customer_id: &str, mode: Mode, report: &mut Report) -> Result<(), ReconcileError> {
-        let Some(customer) = self.api.fetch(Resource::Customers, customer_id).await? else {
+        let Some(customer) = self.stripe()?.fetch(Resource::Customers, customer_id).await? else {
             report.problem(format!("Stripe does not know {customer_id}"));
             return Ok(());
         };
@@ -33,7 +33,7 @@ impl Reconciler {
             self.absorb_list(resource, &[customer_id.to_owned()], reads, mode, Scope::Everything, report).await?;
         }
         for resource in FURTHER {
-            match self.api.fetch_all(resource, &filter).await {
+            match self.stripe()?.fetch_all(resource, &filter).await {
                 Ok(reads) => self.absorb(reads, mode, Scope::Everything, report).await?,
                 // The rows can do without them in most cases; whoever gave the key may have meant it so.
                 Err(error @ ApiError::MissingScope { .. }) => report.problem(error.to_string()),
@@ -44,10 +44,10 @@ impl Reconciler {
     }
 
     /// A customer's objects; none of a deleted customer, whose payment methods Stripe does not list.
-    pub(super) async fn list_of_customer(&self, resource: Resource, customer_id: &str) -> Result<Vec<Read>, ApiError> {
-        match self.api.fetch_all(resource, &Filter::of_customer(customer_id)).await {
+    pub(super) async fn list_of_customer(&self, resource: Resource, customer_id: &str) -> Result<Vec<Read>, ReconcileError> {
+        match self.stripe()?.fetch_all(resource, &Filter::of_customer(customer_id)).await {
             Err(error) if error.is_not_found() => Ok(Vec::new()),
-            listed => listed,
+            listed => Ok(listed?),
         }
     }
 
@@ -90,7 +90,8 @@ impl Reconciler {
         ids: &[String],
         report: &mut Report,
     ) -> Result<Vec<Read>, ReconcileError> {
-        let asks = ids.iter().map(|id| async move { self.api.fetch(resource, id).await.map(|read| (id, read)) });
+        let api = self.stripe()?;
+        let asks = ids.iter().map(|id| async move { api.fetch(resource, id).await.map(|read| (id, read)) });
         let mut reads = Vec::new();
         for (id, read) in futures_util::future::try_join_all(asks).await? {
             match read {

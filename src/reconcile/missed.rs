@@ -79,7 +79,7 @@ impl Reconciler {
         let filter = Filter { created_since: Some(since.timestamp()), ..Filter::default() };
         let (mut after, mut found) = (None, Vec::new());
         for _ in 0..MOST_PAGES {
-            let page = self.api.fetch_page(Resource::Events, &filter, after.as_deref()).await?;
+            let page = self.stripe()?.fetch_page(Resource::Events, &filter, after.as_deref()).await?;
             let listed = page.objects.into_iter().filter_map(|read| Some((serde_json::from_str(&read.text).ok()?, read)));
             let about = |(listed, _): &(Listed, Read)| listed.data.object.id.as_ref().is_some_and(|id| objects.contains(id));
             found.extend(listed.filter(about));

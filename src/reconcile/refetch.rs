@@ -1,12 +1,17 @@
-//! The refetch queue: objects of which only Stripe can say how they look. An entry lives as long as the facts leave the
+//! The refetch queue: objects of which only the provider can say how they look. An entry lives as long as the facts leave the
 //! question open, whatever made it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
 
+use crate::domain::clerk::ApiRead;
+use crate::domain::event::{Provider, Source};
 use crate::metrics;
 use crate::reconcile::absorb::{Asked, Scope};
+use crate::reconcile::clerk_users::decode_clerk;
 use crate::reconcile::{Mode, ReconcileError, Reconciler, Report};
 use crate::store::QueuedRefetch;
 use crate::stripe_api::Resource;
@@ -16,7 +21,7 @@ const BATCH: i64 = 50;
 
 /// The pause after the first attempt in vain; it doubles from there: 4 s, 8 s, 16 s, …
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(4);
-/// An object that Stripe does not know, or cannot describe, is asked for once an hour.
+/// An object that the provider does not know, or cannot describe, is asked for once an hour.
 const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(1);
 
 /// What became of the entries that were due.
@@ -57,7 +62,7 @@ impl Reconciler {
         drained.postponed += open.len() as u64;
         let now = self.clock.now();
         let next: Vec<(String, DateTime<Utc>)> = open.into_iter().map(|entry| next_attempt(entry, now)).collect();
-        // Postponed before an error of Stripe's is passed on, so that no entry keeps the others from their turn.
+        // Postponed before an error of the API's is passed on, so that no entry keeps the others from their turn.
         self.store.postpone_refetches(&next).await?;
         asked
     }
@@ -73,10 +78,19 @@ impl Reconciler {
     }
 
     async fn ask_about(&self, open: &[QueuedRefetch], drained: &mut Drained) -> Result<(), ReconcileError> {
+        let (of_clerk, of_stripe): (Vec<&QueuedRefetch>, Vec<_>) =
+            open.iter().partition(|entry| entry.provider.as_deref() == Some(Provider::Clerk.as_str()));
+        let asked = self.ask_stripe(&of_stripe, drained).await;
+        self.ask_clerk(&of_clerk, drained).await?;
+        asked
+    }
+
+    async fn ask_stripe(&self, open: &[&QueuedRefetch], drained: &mut Drained) -> Result<(), ReconcileError> {
+        let Some(api) = &self.apis.stripe else { return Ok(()) };
         let asks = open.iter().filter_map(|entry| {
             let id = entry.object_id.as_str();
             let resource = Resource::of_object(entry.object_type.as_deref().unwrap_or_default(), id)?;
-            Some(async move { (entry, self.api.fetch(resource, id).await) })
+            Some(async move { (entry, api.fetch(resource, id).await) })
         });
         let mut reads = Vec::new();
         let mut failed = None;
@@ -90,6 +104,50 @@ impl Reconciler {
         self.absorb_asked(reads, Mode::Apply, Scope::Everything, &mut drained.report).await?;
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
+
+    /// Users by their id, billing objects by their user's subscription. Of a payment attempt Clerk's API tells nothing.
+    async fn ask_clerk(&self, open: &[&QueuedRefetch], drained: &mut Drained) -> Result<(), ReconcileError> {
+        let Some(api) = &self.apis.clerk else { return Ok(()) };
+        let mut asked = BTreeSet::new();
+        let mut reads = Vec::new();
+        let mut failed = None;
+        for entry in open {
+            let is_user = entry.object_type.as_deref() == Some("user");
+            let Some(user) = (if is_user { Some(&entry.object_id) } else { entry.owner_id.as_ref() }) else { continue };
+            // Several objects of a subscription are answered by one question.
+            if !asked.insert((is_user, user)) {
+                continue;
+            }
+            let answer = if is_user { api.fetch_user(user).await } else { api.fetch_billing(user).await };
+            match answer {
+                Ok(Some(read)) => reads.push((entry, user, read)),
+                Ok(None) => tracing::warn!(object = entry.object_id, "Clerk does not know an object that it has named"),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // An answer that is no newer than what it is to decide between decides nothing, and is asked for again.
+        reads.retain(|(entry, _, read)| entry.as_of.is_none_or(|as_of| read.as_of > as_of && !is_outdated(&read.text, as_of)));
+        let reads = reads.into_iter().map(|(_, user, read)| {
+            let payer = Some(user.clone());
+            (read.text, ApiRead { as_of: read.as_of, source: Source::Reconcile, settles: true, payer })
+        });
+        let events = decode_clerk(reads, &mut drained.report);
+        self.absorb_events(events, Mode::Apply, &mut drained.report).await?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// Whether the object says of itself that it is older: the answer comes from a copy that lags behind.
+fn is_outdated(text: &str, as_of: DateTime<Utc>) -> bool {
+    #[derive(Deserialize)]
+    struct Dated {
+        object: String,
+        updated_at: Option<i64>,
+    }
+    let dated = serde_json::from_str::<Dated>(text).ok();
+    // Of billing objects events tell when they were sent, which is later than the change.
+    let updated_at = dated.filter(|dated| dated.object == "user").and_then(|dated| dated.updated_at);
+    updated_at.is_some_and(|updated_at| updated_at < as_of.timestamp_millis())
 }
 
 fn next_attempt(entry: QueuedRefetch, now: DateTime<Utc>) -> (String, DateTime<Utc>) {

@@ -22,6 +22,9 @@ const CUSTOMERS_OF_A_LOOKUP: i64 = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
+    /// Everybody whom Clerk has.
+    #[serde(rename = "clerk.user")]
+    ClerkUsers,
     Products,
     Prices,
     Customers,
@@ -41,6 +44,7 @@ impl Stage {
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Stage::ClerkUsers => "clerk.user",
             Stage::Products => "products",
             Stage::Prices => "prices",
             Stage::Customers => "customers",
@@ -55,8 +59,15 @@ impl Stage {
         }
     }
 
-    fn resource(self) -> Resource {
-        match self {
+    /// Whose API has it.
+    pub fn provider(self) -> &'static str {
+        if self == Stage::ClerkUsers { "Clerk" } else { "Stripe" }
+    }
+
+    /// What Stripe calls it; `None` for what is not Stripe's.
+    fn resource(self) -> Option<Resource> {
+        Some(match self {
+            Stage::ClerkUsers => return None,
             Stage::Products => Resource::Products,
             Stage::Prices => Resource::Prices,
             Stage::Customers => Resource::Customers,
@@ -67,12 +78,12 @@ impl Stage {
             Stage::CheckoutSessions => Resource::CheckoutSessions,
             Stage::PaymentIntents => Resource::PaymentIntents,
             Stage::Events => Resource::Events,
-        }
+        })
     }
 
     /// Whether the rest can be read without it, for a key that may not read it.
     fn is_optional(self) -> bool {
-        !matches!(self, Stage::Customers | Stage::Subscriptions)
+        !matches!(self, Stage::ClerkUsers | Stage::Customers | Stage::Subscriptions)
     }
 }
 
@@ -123,10 +134,10 @@ pub struct Progress {
 pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
 
 /// A walk under way.
-struct Walking<'a> {
-    walk: &'a Walk,
-    position: Position,
-    report: &'a mut Report,
+pub(super) struct Walking<'a> {
+    pub walk: &'a Walk,
+    pub position: Position,
+    pub report: &'a mut Report,
     on_progress: OnProgress<'a>,
     stage_began: Instant,
     /// Pages or customers of the stage that are read.
@@ -141,7 +152,7 @@ impl Walking<'_> {
         (self.stage_began, self.done) = (Instant::now(), 0);
     }
 
-    fn tell(&mut self, done: u64, left: Option<u64>) {
+    pub(super) fn tell(&mut self, done: u64, left: Option<u64>) {
         self.done += done;
         (self.on_progress)(Progress {
             stage: self.position.stage,
@@ -198,6 +209,7 @@ impl Reconciler {
 
     async fn walk_stage(&self, walking: &mut Walking<'_>, stage: Stage) -> Result<(), ReconcileError> {
         match stage {
+            Stage::ClerkUsers => self.walk_clerk_users(walking).await,
             Stage::PaymentMethods => self.walk_payment_methods(walking).await,
             Stage::Customers | Stage::Subscriptions if walking.walk.since.is_none() => {
                 // What a list lacks shows at its end alone, so the stage is read in one go.
@@ -211,14 +223,13 @@ impl Reconciler {
 
     /// Reads a list; returns the ids that it had. The next page is on its way while one is written.
     async fn walk_pages(&self, walking: &mut Walking<'_>, stage: Stage) -> Result<BTreeSet<String>, ReconcileError> {
-        let filter = filter_of(stage, walking.walk);
+        let (api, filter) = (self.stripe()?, filter_of(stage, walking.walk));
         let mut listed = BTreeSet::new();
+        let Some(resource) = stage.resource() else { return Ok(listed) };
         let after = walking.position.after.clone();
-        let mut page = match self.api.fetch_page(stage.resource(), &filter, after.as_deref()).await {
+        let mut page = match api.fetch_page(resource, &filter, after.as_deref()).await {
             // The object that the position names has gone meanwhile.
-            Err(ApiError::Refused { status: 400, .. }) if after.is_some() => {
-                self.api.fetch_page(stage.resource(), &filter, None).await?
-            }
+            Err(ApiError::Refused { status: 400, .. }) if after.is_some() => api.fetch_page(resource, &filter, None).await?,
             page => page?,
         };
         loop {
@@ -226,7 +237,7 @@ impl Reconciler {
             let Page { objects, next } = page;
             let following = async {
                 match &next {
-                    Some(after) => Ok(Some(self.api.fetch_page(stage.resource(), &filter, Some(after)).await?)),
+                    Some(after) => Ok(Some(api.fetch_page(resource, &filter, Some(after)).await?)),
                     None => Ok(None),
                 }
             };
@@ -282,6 +293,7 @@ impl Reconciler {
         stage: Stage,
         listed: &BTreeSet<String>,
     ) -> Result<(), ReconcileError> {
+        let Some(resource) = stage.resource() else { return Ok(()) };
         let mut after = String::new();
         loop {
             let customers = self.store.list_customers(walking.walk.customers, &after, CUSTOMERS_OF_A_LOOKUP).await?;
@@ -289,14 +301,14 @@ impl Reconciler {
             after.clone_from(last);
             let missing = match stage {
                 Stage::Customers => customers.into_iter().filter(|id| is_customer(id) && !listed.contains(id)).collect(),
-                _ => self.find_unlisted(stage.resource(), &customers, listed).await?,
+                _ => self.find_unlisted(resource, &customers, listed).await?,
             };
-            let reads = self.fetch_each(stage.resource(), &missing, walking.report).await?;
+            let reads = self.fetch_each(resource, &missing, walking.report).await?;
             self.absorb(reads, walking.walk.mode, walking.walk.scope, walking.report).await?;
         }
     }
 
-    async fn keep_position(&self, walking: &Walking<'_>) -> Result<(), ReconcileError> {
+    pub(super) async fn keep_position(&self, walking: &Walking<'_>) -> Result<(), ReconcileError> {
         match walking.walk.cursor {
             Some(name) if walking.walk.mode == Mode::Apply => Ok(self.store.save_cursor(name, &walking.position).await?),
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! What is read from Stripe's API at intervals: open questions within seconds, missed events within minutes, every linked
+//! What is read from the providers' APIs at intervals: open questions within seconds, missed events within minutes, every linked
 //! customer within the hour.
 
 use std::time::Duration;
@@ -18,27 +18,37 @@ const SPREAD_OVER: Duration = Duration::from_secs(45 * 60);
 /// How often a task that waits for Stripe looks whether it is to end.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
-/// The tasks.
+/// The tasks for whom there is a key to ask.
 pub fn tasks(reconciler: &Reconciler) -> Vec<Task> {
-    let (refetching, catching_up, comparing) = (reconciler.clone(), reconciler.clone(), reconciler.clone());
-    vec![
-        Task::new(
-            "refetch",
-            "Asks Stripe about objects whose newest state the events leave open",
-            REFETCH_INTERVAL,
-            move |work| {
-                let reconciler = refetching.clone();
-                async move {
-                    let drain = async { reconciler.drain_refetches().await };
-                    until_stopped(&work.stop, drain, |drained| Summary {
-                        rows: drained.settled + drained.dropped,
-                        left: drained.postponed,
-                        ..Summary::default()
-                    })
-                    .await
-                }
-            },
-        ),
+    let mut tasks = Vec::new();
+    if reconciler.reads_stripe() || reconciler.reads_clerk() {
+        tasks.push(refetch(reconciler.clone()));
+    }
+    if reconciler.reads_stripe() {
+        tasks.extend(read_stripe(reconciler));
+    }
+    tasks
+}
+
+fn refetch(reconciler: Reconciler) -> Task {
+    let purpose = "Asks Stripe and Clerk about objects whose newest state the events leave open";
+    Task::new("refetch", purpose, REFETCH_INTERVAL, move |work| {
+        let reconciler = reconciler.clone();
+        async move {
+            let drain = async { reconciler.drain_refetches().await };
+            until_stopped(&work.stop, drain, |drained| Summary {
+                rows: drained.settled + drained.dropped,
+                left: drained.postponed,
+                ..Summary::default()
+            })
+            .await
+        }
+    })
+}
+
+fn read_stripe(reconciler: &Reconciler) -> [Task; 2] {
+    let (catching_up, comparing) = (reconciler.clone(), reconciler.clone());
+    [
         Task::new("catch-up", "Reads the events that Stripe lists and that never came", CATCH_UP_INTERVAL, move |work| {
             let reconciler = catching_up.clone();
             async move {

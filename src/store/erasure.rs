@@ -9,7 +9,7 @@ use sqlx::FromRow;
 
 use crate::domain::erasure::{id_hash, pseudonym};
 use crate::store::error::StoreError;
-use crate::store::locks::LockSet;
+use crate::store::locks::{LockSet, catalog_exclusive_sql};
 use crate::store::pool::{BEGIN_BATCH, Store, Tx};
 
 /// A person may have thousands of invoices; only this person's events wait for it.
@@ -282,6 +282,12 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Waits for the batches in work: those that begin later see what is committed already, such as an erasure.
+    pub async fn let_batches_end(&self) -> Result<(), StoreError> {
+        let begin = "begin; set local statement_timeout = '30s'; set local lock_timeout = '20s'";
+        self.begin_with(&format!("{begin}; {}", catalog_exclusive_sql())).await?.commit().await
     }
 
     /// Erases mentions that an event brought while the person was being erased. Returns how many.

@@ -1,9 +1,10 @@
-//! What comparing with Stripe reads of our own side: objects as they are held, customers and whose they are. Nothing here locks.
+//! What comparing with the providers reads of our own side: objects as they are held, customers and whose they are. Nothing here locks.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::FromRow;
 
+use crate::domain::erasure::id_hash;
 use crate::store::error::StoreError;
 use crate::store::pool::Store;
 
@@ -18,8 +19,16 @@ macro_rules! is_meant {
 
 statements! {
     LIST_HELD_OBJECTS = "\
-        select object_id, as_of, coalesce(terminal, false) as terminal, deleted_at, fact::text as fact \
-        from billsync.provider_objects where provider = 'stripe' and account = '' and object_id = any($1)";
+        select object_id, owner_id, as_of, coalesce(terminal, false) as terminal, deleted_at, fact::text as fact \
+        from billsync.provider_objects where provider = $1 and account = '' and object_id = any($2)";
+
+    /// Users of Clerk's that are not deleted as far as we know, and that nothing has changed since $2.
+    LIST_HELD_USERS = "\
+        select object_id from billsync.provider_objects \
+        where provider = 'clerk' and account = '' and object_id > $1 and object_type = 'user' and deleted_at is null \
+          and as_of < $2 order by object_id limit $3";
+
+    LIST_ERASED = "select id_hash from billsync.erasures where id_hash = any($1)";
 
     LIST_CUSTOMER_OWNERS = "select owner_id, clerk_user_id, test_clock from billsync.owners where owner_id = any($1)";
 
@@ -44,6 +53,7 @@ statements! {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldObject {
     pub object_id: String,
+    pub owner_id: Option<String>,
     pub as_of: Option<DateTime<Utc>>,
     pub terminal: bool,
     pub deleted_at: Option<DateTime<Utc>>,
@@ -70,6 +80,7 @@ pub enum Customers {
 #[derive(FromRow)]
 struct HeldRow {
     object_id: String,
+    owner_id: Option<String>,
     as_of: Option<DateTime<Utc>>,
     terminal: bool,
     deleted_at: Option<DateTime<Utc>>,
@@ -80,6 +91,7 @@ impl From<HeldRow> for HeldObject {
     fn from(row: HeldRow) -> HeldObject {
         HeldObject {
             object_id: row.object_id,
+            owner_id: row.owner_id,
             as_of: row.as_of,
             terminal: row.terminal,
             deleted_at: row.deleted_at,
@@ -89,12 +101,38 @@ impl From<HeldRow> for HeldObject {
 }
 
 impl Store {
-    /// Stripe's objects of these ids, as far as we hold them.
-    pub async fn list_held_objects(&self, ids: &[String]) -> Result<Vec<HeldObject>, StoreError> {
+    /// A provider's objects of these ids, as far as we hold them.
+    pub async fn list_held_objects(&self, provider: &'static str, ids: &[String]) -> Result<Vec<HeldObject>, StoreError> {
         let mut tx = self.begin().await?;
-        let rows: Vec<HeldRow> = tx.query_as(LIST_HELD_OBJECTS).bind(ids.to_vec()).fetch_all(tx.connection()?).await?;
+        let query = tx.query_as::<HeldRow>(LIST_HELD_OBJECTS).bind(provider).bind(ids.to_vec());
+        let rows = query.fetch_all(tx.connection()?).await?;
         tx.commit().await?;
         Ok(rows.into_iter().map(HeldObject::from).collect())
+    }
+
+    /// Clerk users by id, after one of them, whom we hold as there and whom nothing has changed since.
+    pub async fn list_held_users(
+        &self,
+        after: &str,
+        unchanged_since: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut tx = self.begin().await?;
+        let query = tx.query_as::<(String,)>(LIST_HELD_USERS).bind(after.to_owned()).bind(unchanged_since).bind(limit);
+        let rows = query.fetch_all(tx.connection()?).await?;
+        tx.commit().await?;
+        Ok(rows.into_iter().map(|(id,)| id).collect())
+    }
+
+    /// The hashes of those of the ids that were erased.
+    pub async fn list_erased(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
+        let hashes: Vec<String> = ids.iter().map(|id| id_hash(id)).collect();
+        let mut tx = self.begin().await?;
+        let query = tx.query_as::<(String,)>(LIST_ERASED).bind(hashes);
+        let rows = query.fetch_all(tx.connection()?).await?;
+        tx.commit().await?;
+        Ok(rows.into_iter().map(|(hash,)| hash).collect())
     }
 
     /// Whose these customers are, as far as we know any of them.

@@ -24,7 +24,8 @@ statements! {
     /// The facts say whether asking is still of use: an order that nobody knows, or a payment method that a user's row names
     /// and of which the row's customer has no fact. Whoever lives by a test clock is left alone.
     FIND_REFETCH_CONDITIONS = "\
-        select distinct on (q.object_id) q.object_id, q.attempts, o.object_type, b.stripe_customer_id as named_by, \
+        select distinct on (q.object_id) q.object_id, q.attempts, o.provider, o.object_type, o.owner_id, o.as_of, \
+            b.stripe_customer_id as named_by, \
             case when w.test_clock is not null then false \
                 when q.reason = 'ambiguous' then coalesce(o.ambiguous, false) \
                 else b.user_id is not null and (o.fact is null or o.owner_id is null) end as holds \
@@ -49,8 +50,12 @@ statements! {
 pub struct QueuedRefetch {
     pub object_id: String,
     pub attempts: i32,
-    /// `None` for an object that was never seen.
+    /// `None` for an object that was never seen; those are Stripe's.
+    pub provider: Option<String>,
     pub object_type: Option<String>,
+    /// Of one of Clerk's: whose it is.
+    pub owner_id: Option<String>,
+    pub as_of: Option<DateTime<Utc>>,
     /// The customer whose user's row names it as what is charged next.
     pub named_by: Option<String>,
     pub holds: bool,

@@ -20,7 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("clerk_api", &["clock", "config", "domain"]),
     ("ensure", &["clerk_api", "domain", "ingest", "store"]),
     ("stripe_api", &["clock", "config", "domain", "metrics"]),
-    ("reconcile", &["clock", "domain", "ingest", "metrics", "store", "stripe_api"]),
+    ("reconcile", &["clerk_api", "clock", "domain", "ingest", "metrics", "store", "stripe_api"]),
     ("schedule", &["clock", "domain", "ingest", "metrics", "reconcile", "store"]),
     ("http", &["clock", "domain", "ingest", "metrics", "store"]),
 ];

@@ -1,6 +1,7 @@
 //! What an operator does about users: made from Clerk's API, linked, listed, erased.
 
 mod api;
-mod ensuring;
+pub mod ensuring;
 mod erasing;
 mod linking;
+mod listing;

@@ -2,6 +2,8 @@
 
 mod backfill;
 mod catch_up;
+mod clerk_history;
+mod clerk_refetch;
 mod commands;
 mod many;
 mod races;
@@ -9,14 +11,17 @@ mod refetch;
 mod subsets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use billsync::clerk_api::{self, ClerkApi};
 use billsync::clock::Clock;
+use billsync::config::Secret;
 use billsync::domain::event::Source;
 use billsync::domain::rules::Rules;
 use billsync::domain::signature::VerifiedBody;
 use billsync::domain::{clerk, stripe};
 use billsync::ingest::committer::{Committer, Options};
-use billsync::reconcile::{Mode, Reconciler};
+use billsync::reconcile::{Apis, Mode, Reconciler};
 use billsync::store::{Store, StoreSettings};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -24,6 +29,7 @@ use serde_json::{Value, json};
 use crate::stories::journey::catalog;
 use crate::support::database::{TestDatabase, database};
 use crate::support::events::{Webhook, customer_created, stripe_event, subscription, user_created};
+use crate::support::fake_clerk::{FakeClerk, KEY};
 use crate::support::server::now;
 use crate::support::stripe::{FakeStripe, Fault};
 
@@ -53,6 +59,14 @@ impl World {
         let api = fake.api(clock.clone());
         let reconciler = Reconciler::new(api, store.clone(), committer.clone(), rules.clone(), clock.clone());
         World { database, store, committer, fake, reconciler, clock, rules }
+    }
+
+    /// What reads that Clerk, and no Stripe.
+    pub fn reader_of(&self, fake: &FakeClerk) -> Reconciler {
+        let options = clerk_api::Options { interval: Duration::from_millis(1), page_size: 100, ..clerk_api::Options::default() };
+        let api = ClerkApi::new(Secret::new(KEY), &fake.base(), options, self.clock.clone()).unwrap();
+        let apis = Apis { stripe: None, clerk: Some(api) };
+        Reconciler::new(apis, self.store.clone(), self.committer.clone(), self.rules.clone(), self.clock.clone())
     }
 
     /// A webhook arrives; what it became.

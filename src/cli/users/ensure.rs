@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use indicatif::ProgressBar;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clerk_api::UserCursor;
 use crate::cli::Exit;
+use crate::cli::interruption::unless_ended;
 use crate::cli::output::{complain, print, print_json, table};
 use crate::cli::users::clerk_api;
 use crate::clock::Clock;
@@ -20,11 +22,24 @@ use crate::store::Store;
 /// Most users that are listed one by one.
 const MAX_LISTED: usize = 20;
 
+/// Under which name `--all` keeps its position.
+const CURSOR: &str = "users_ensure";
+
+/// A run that was interrupted longer ago is begun anew: users it had read may have changed.
+const RESUMED_WITHIN: TimeDelta = TimeDelta::hours(24);
+
+/// Where `--all` stands.
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    cursor: UserCursor,
+    began_at: DateTime<Utc>,
+}
+
 /// Read users from Clerk's API and make or update their rows
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  billsync users ensure user_2abc user_2def\n  billsync users ensure --all --json\n\n\
-    Needs CLERK_SECRET_KEY. What Clerk says goes the same way as a webhook, so it may run beside `serve`, be interrupted, and\n\
-    be run again: a user who is known, and as new, stays as is. Exit code 1 when a user is not to be had.")]
+    Needs CLERK_SECRET_KEY. What Clerk says goes the same way as a webhook, so it may run beside `serve`, and be\n\
+    repeated: a user who is known, and as new, stays as is. An --all that was interrupted goes on where it ended, within a day. Exit code 1 when a user is not to be had.")]
 pub struct EnsureArgs {
     /// Clerk user ids
     #[arg(value_name = "ID", required_unless_present = "all")]
@@ -64,7 +79,8 @@ impl EnsureArgs {
         let options = Options { queue_events: config.queue_events, ..Options::default() };
         let committer = Committer::start(store.clone(), Arc::new(config.rules.clone()), Clock::System, options);
         let ensurer = Ensurer { api, committer: committer.clone(), store: store.clone() };
-        let done = if self.all { ensure_all(&ensurer).await } else { self.ensure_ids(&ensurer).await };
+        let ensure = async { if self.all { ensure_all(&ensurer).await } else { self.ensure_ids(&ensurer).await } };
+        let done = unless_ended(ensure).await;
         committer.close().await;
         let summary = done?;
         if self.json {
@@ -88,9 +104,14 @@ impl EnsureArgs {
 async fn ensure_all(ensurer: &Ensurer) -> anyhow::Result<Summary> {
     let bar = ProgressBar::new_spinner();
     let (mut summary, mut met) = (Summary::default(), HashSet::new());
-    let mut cursor = Some(UserCursor::default());
+    let position = begin(&ensurer.store).await?;
+    let mut cursor = Some(position.cursor);
     while let Some(from) = cursor {
         let page = ensurer.ensure_page(&from).await?;
+        match &page.next {
+            Some(next) => ensurer.store.save_cursor(CURSOR, &Position { cursor: next.clone(), ..position }).await?,
+            None => ensurer.store.delete_cursor(CURSOR).await?,
+        }
         for (id, ensured) in page.users {
             // Pages overlap, so that nobody is passed over.
             if id.as_ref().is_none_or(|id| met.insert(id.clone())) {
@@ -103,6 +124,17 @@ async fn ensure_all(ensurer: &Ensurer) -> anyhow::Result<Summary> {
     }
     bar.finish_and_clear();
     Ok(summary)
+}
+
+/// From where an interrupted run ended, else from the beginning.
+async fn begin(store: &Store) -> anyhow::Result<Position> {
+    let now = Clock::System.now();
+    let stored: Option<Position> = store.find_cursor(CURSOR).await?;
+    let resumed = stored.filter(|position| now - position.began_at < RESUMED_WITHIN);
+    if let Some(position) = &resumed {
+        complain(&format!("going on after the {} users that an interrupted run has read", position.cursor.offset));
+    }
+    Ok(resumed.unwrap_or_else(|| Position { cursor: UserCursor::default(), began_at: now }))
 }
 
 impl Summary {

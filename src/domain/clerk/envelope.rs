@@ -27,6 +27,10 @@ pub(super) struct Envelope<'a> {
     pub object_type: Option<ObjectType>,
     /// Whether an API call returned the object.
     pub from_read: bool,
+    /// Whether the time of that call stands above what the object says of itself.
+    pub settles: bool,
+    /// The user in whose name the API was asked.
+    pub asked_for: Option<String>,
 }
 
 /// The ids that an event names, as far as it can be read.
@@ -54,14 +58,33 @@ pub(super) fn read<'a>(root: Value<'a>, id: &str) -> Result<Envelope<'a>, Malfor
     let timestamp = timestamp.ok_or_else(|| MalformedEvent("timestamp: missing".into()))?;
     let timestamp = timestamp.as_milliseconds().ok_or_else(|| MalformedEvent("timestamp: not a time".into()))?;
     let object_type = object_type(data.and_then(|data| data.get("object")), &event_type);
-    Ok(Envelope { id: id.to_owned(), event_type, timestamp, data, object_type, from_read: false })
+    Ok(Envelope {
+        id: id.to_owned(),
+        event_type,
+        timestamp,
+        data,
+        object_type,
+        from_read: false,
+        settles: false,
+        asked_for: None,
+    })
 }
 
 /// The envelope of an object that an API call returned: it has none of its own. `event_type` says what it is where the
 /// object does not.
 pub(super) fn of_read<'a>(object: Value<'a>, event_type: String, as_of: DateTime<Utc>) -> Envelope<'a> {
     let object_type = object_type(object.get("object"), &event_type);
-    Envelope { id: String::new(), event_type, timestamp: as_of, data: Some(object), object_type, from_read: true }
+    let data = Some(object);
+    Envelope {
+        id: String::new(),
+        event_type,
+        timestamp: as_of,
+        data,
+        object_type,
+        from_read: true,
+        settles: false,
+        asked_for: None,
+    }
 }
 
 /// The object says what it is; those that do not are told by the event's type.
@@ -99,6 +122,7 @@ impl Envelope<'_> {
         let payer = payer.and_then(|payer| payer.get("user_id"));
         let nested_user = nested_user.and_then(|user| user.get("id"));
         let owner_id = [payer, user_id, nested_user].into_iter().flatten().find_map(Value::as_id);
+        let owner_id = owner_id.or_else(|| self.asked_for.clone());
         Names { object_id, owner_id, customer_id: None }
     }
 }

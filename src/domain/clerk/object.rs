@@ -33,7 +33,8 @@ fn read_content(reading: &Reading<'_>) -> Result<Content, Unreadable> {
         return Ok(Content::Unreadable { reason: "data: not an object".to_owned() });
     };
     let payer = match (object_type, billing::read_payer(data)) {
-        (ObjectType::User, _) | (_, Payer::Unknown) => None,
+        (ObjectType::User, _) => None,
+        (_, Payer::Unknown) => envelope.asked_for.clone(),
         (_, Payer::User(user_id)) => Some(user_id),
         (_, Payer::Organization) => return ignored("the payer is an organisation"),
     };
@@ -58,7 +59,9 @@ fn read_user(reading: &Reading<'_>, data: Value<'_>) -> Result<Snapshot, Unreada
     let is_stub = is_deleted && data.members().all(|(key, _)| bare.iter().any(|name| key.says(name)));
     let fact = Fact::ClerkUser(user::read(data));
     let mut snapshot = snapshot(reading, data, id.clone(), Some(id), fact);
-    snapshot.as_of = updated_at.and_then(Value::as_milliseconds).unwrap_or(reading.envelope.timestamp);
+    if !reading.envelope.settles {
+        snapshot.as_of = updated_at.and_then(Value::as_milliseconds).unwrap_or(reading.envelope.timestamp);
+    }
     snapshot.deletion |= is_deleted;
     if is_stub {
         (snapshot.object, snapshot.fact) = (None, None);
@@ -67,7 +70,9 @@ fn read_user(reading: &Reading<'_>, data: Value<'_>) -> Result<Snapshot, Unreada
 }
 
 fn read_subscription(reading: &Reading<'_>, data: Value<'_>, payer: Option<String>) -> Result<Vec<Snapshot>, Unreadable> {
-    let [id, items, past_due_at] = data.pick(["id", "items", "past_due_at"]);
+    // The API's name for them is another one than the webhooks'.
+    let [id, items, read_items, past_due_at] = data.pick(["id", "items", "subscription_items", "past_due_at"]);
+    let items = items.or(read_items);
     let id = required_id(id, "id")?;
     let past_due_at: Option<DateTime<Utc>> = past_due_at.and_then(Value::as_milliseconds);
     let mut snapshots = Vec::with_capacity(4);

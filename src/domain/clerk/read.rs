@@ -23,6 +23,18 @@ pub struct ApiRead {
     pub as_of: DateTime<Utc>,
     /// [`Source::Reconcile`] or [`Source::Job`].
     pub source: Source,
+    /// Whether it was asked for because the events contradict each other: then `as_of` counts for users too, because at an
+    /// equal instant an event would win over the answer.
+    pub settles: bool,
+    /// The user in whose name it was asked for: billing objects of the API do not say whose they are.
+    pub payer: Option<String>,
+}
+
+impl ApiRead {
+    /// A read of something that says itself whose it is, and since when it looks like this.
+    pub fn plain(as_of: DateTime<Utc>) -> ApiRead {
+        ApiRead { as_of, source: Source::Reconcile, settles: false, payer: None }
+    }
 }
 
 /// Decodes an object of the API. Its event id is a function of what was read, so that reading the same twice is a duplicate.
@@ -39,7 +51,9 @@ pub fn decode_object(text: &str, read: &ApiRead) -> Result<Event, MalformedEvent
     let object_id = required_id(id, "id")?;
     let event_type = format!("{}.read", required_text(object_type, "object")?);
     let mut envelope = envelope::of_read(root, event_type, read.as_of);
-    if envelope.object_type == Some(ObjectType::User) {
+    envelope.asked_for.clone_from(&read.payer);
+    envelope.settles = read.settles;
+    if envelope.object_type == Some(ObjectType::User) && !read.settles {
         envelope.timestamp = updated_at.and_then(Value::as_milliseconds).unwrap_or(read.as_of);
     }
     let mut edits = Edits::default();

@@ -112,7 +112,7 @@ async fn pages_give_everybody_also_while_users_disappear() {
     while let Some(from) = cursor {
         // A cursor survives its process.
         let from: UserCursor = serde_json::from_str(&serde_json::to_string(&from).unwrap()).unwrap();
-        let page = api.list_users(&from).await.unwrap();
+        let page = api.list_users(&from, None).await.unwrap();
         met.extend(page.users.into_iter().map(|user| user.id.unwrap()));
         cursor = page.next;
     }

@@ -16,6 +16,7 @@ use crate::support::events::{Webhook, customer_created};
 use crate::support::fake_clerk::{FakeClerk, KEY, clerk_user};
 use crate::support::server::{now, server};
 use crate::support::service::billsync;
+use crate::support::until;
 
 pub async fn ensurer(database: &TestDatabase, fake: &FakeClerk) -> Ensurer {
     let store = Store::connect(&StoreSettings::new(&database.url)).await.unwrap();
@@ -140,4 +141,36 @@ async fn the_command_ensures_by_id_and_everybody() {
     let output = without_key.args(["users", "ensure", "--all"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("CLERK_SECRET_KEY is not set"));
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn everybody_is_ensured_from_where_a_kill_9_ended_it() {
+    let fake = FakeClerk::start().await;
+    // Pages of the command are of 200 users.
+    for number in 1..=450 {
+        fake.put(clerk_user(number, now()));
+    }
+    let database = database().await;
+    let base = fake.base();
+    let settings = [("DATABASE_URL", &*database.url), ("CLERK_SECRET_KEY", KEY), ("CLERK_API_BASE", &base)];
+    fake.be_silent_from(Some(300));
+    let mut killed = billsync(&settings).args(["users", "ensure", "--all"]).spawn().unwrap();
+    until("it waits for the third page", async || fake.requests().iter().any(|request| request.contains("offset=398"))).await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(database.ask::<i64>("select count(*) from public.users").await, 399);
+
+    fake.be_silent_from(None);
+    fake.forget_requests();
+    let mut command = billsync(&settings);
+    command
+        .args(["users", "ensure", "--all", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("going on after the 399 users"));
+    assert_eq!(fake.requests().len(), 1, "{:?}", fake.requests());
+    assert_eq!(database.ask::<i64>("select count(*) from public.users").await, 450);
+    assert_eq!(database.ask::<i64>("select count(*) from billsync.sync_cursors").await, 0, "the next run is a whole one");
 }

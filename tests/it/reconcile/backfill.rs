@@ -14,7 +14,8 @@ use crate::support::stripe::{API_KEY, Fault};
 use crate::support::until;
 
 fn everything() -> Backfill {
-    Backfill { since: None, stages: Backfill::STAGES.to_vec(), mode: Mode::Apply }
+    let of_stripe = Backfill::STAGES.into_iter().filter(|stage| stage.provider() == "Stripe");
+    Backfill { since: None, stages: of_stripe.collect(), mode: Mode::Apply }
 }
 
 async fn backfill(world: &World, what: &Backfill) -> Report {

@@ -1,6 +1,6 @@
 //! A Clerk API on loopback: users by id and by page, over real HTTP, with the mishaps that a test asks for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -27,6 +27,10 @@ pub enum Mishap {
 #[derive(Debug, Default)]
 struct State {
     users: Vec<Value>,
+    /// What users have subscribed to, by the user's id.
+    billing: BTreeMap<String, Value>,
+    /// Pages from that offset on are never answered.
+    silent_from: Option<usize>,
     mishaps: VecDeque<Mishap>,
     requests: Vec<String>,
     /// Deleted after that many further pages.
@@ -69,6 +73,26 @@ impl FakeClerk {
         state.users.push(user);
     }
 
+    /// What a user has subscribed to, as the API gives it.
+    pub fn put_billing(&self, user_id: &str, subscription: Value) {
+        self.state().billing.insert(user_id.to_owned(), subscription);
+    }
+
+    /// Takes a user away.
+    pub fn remove(&self, id: &str) {
+        self.state().users.retain(|user| user["id"] != id);
+    }
+
+    /// Pages of users from that offset on are not answered, until it is taken back with `None`.
+    pub fn be_silent_from(&self, offset: Option<usize>) {
+        self.state().silent_from = offset;
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.state().requests.clear();
+    }
+
     /// The next requests go wrong like this, in turn.
     pub fn go_wrong(&self, mishaps: impl IntoIterator<Item = Mishap>) {
         self.state().mishaps.extend(mishaps);
@@ -106,6 +130,9 @@ impl FakeClerk {
             state.mishaps.pop_front()
         };
         let authorised = request.lines().any(|line| line.eq_ignore_ascii_case(&format!("authorization: bearer {KEY}")));
+        if self.is_silent_about(&target) {
+            return std::future::pending().await;
+        }
         let (status, body) = if authorised { self.answer(&target) } else { refusal(401, "clerk_key_invalid") };
         let (status, headers) = match mishap {
             Some(Mishap::Cut) => return,
@@ -120,9 +147,22 @@ impl FakeClerk {
         let _client_gone = stream.write_all(format!("{head}{sent}").as_bytes()).await;
     }
 
+    fn is_silent_about(&self, target: &str) -> bool {
+        let offset = target.split(['?', '&']).find_map(|part| part.strip_prefix("offset="));
+        let offset = offset.map(|text| text.parse::<usize>().unwrap());
+        self.state().silent_from.is_some_and(|from| offset.is_some_and(|offset| offset >= from))
+    }
+
     fn answer(&self, target: &str) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut state = self.state();
+        if let Some(user) = path.strip_prefix("/v1/users/").and_then(|rest| rest.strip_suffix("/billing/subscription")) {
+            let found = state.billing.get(user);
+            return found.map_or_else(|| refusal(404, "resource_not_found"), |subscription| (200, subscription.clone()));
+        }
+        if path == "/v1/users/count" {
+            return (200, json!({"object": "total_count", "total_count": state.users.len()}));
+        }
         if let Some(id) = path.strip_prefix("/v1/users/") {
             let found = state.users.iter().find(|user| user["id"] == id);
             return found.map_or_else(|| refusal(404, "resource_not_found"), |user| (200, user.clone()));
@@ -135,6 +175,10 @@ impl FakeClerk {
         assert_eq!(path, "/v1/users");
         let mut users = state.users.clone();
         users.sort_by_key(|user| user["created_at"].as_i64().unwrap());
+        let wanted: Vec<&str> = query.split('&').filter_map(|pair| pair.strip_prefix("user_id=")).collect();
+        users.retain(|user| wanted.is_empty() || wanted.iter().any(|id| user["id"] == **id));
+        let made_after = parameter("created_at_after").map_or(i64::MIN, |text| text.parse().unwrap());
+        users.retain(|user| user["created_at"].as_i64().unwrap() > made_after);
         if parameter("order_by").as_deref() != Some("%2Bcreated_at") {
             users.reverse();
         }

@@ -1,16 +1,25 @@
 //! Everything that could bring an erased person back.
 
+use std::sync::Arc;
+
+use billsync::domain::rules::Rules;
 use billsync::ensure::Ensured;
+use billsync::ingest::committer::{Committer, Options};
+use billsync::reconcile::{Apis, Backfill, Mode, Reconciler};
+use chrono::TimeDelta;
 use serde_json::json;
 
 use super::person::{USER, clerk_user, customer, payment_method, sequel, story, subscription};
 use super::{assert_gone, assert_rebuilt, erase, server_with_person};
+use crate::clerk_users::api::{api_of, quick};
 use crate::clerk_users::ensuring::{ensurer, user_event};
 use crate::clerk_users::linking::server_with_plans;
+use crate::support::database::TestDatabase;
 use crate::support::events::stripe_event;
-use crate::support::fake_clerk::FakeClerk;
+use crate::support::fake_clerk::{FakeClerk, clerk_user as another_user};
 use crate::support::server::now;
 use crate::support::service::billsync;
+use crate::support::stripe::FakeStripe;
 
 #[tokio::test]
 async fn a_retry_is_a_duplicate_and_what_comes_later_leaves_a_line_in_the_ledger() {
@@ -101,4 +110,44 @@ async fn a_customer_who_comes_back_as_another_user_is_whole_again() {
     // The subscription still names the erased user: that alone is left out.
     assert_eq!(server.outcome(&stripe_event("evt_rs", "customer.subscription.updated", later, subscription())).await, "applied");
     assert!(super::traces(&database, &[USER]).await.is_empty());
+}
+
+#[tokio::test]
+async fn comparing_with_the_providers_tells_nothing_of_them() {
+    let (server, database) = server_with_person().await;
+    erase(&server).await;
+    let later = now() + TimeDelta::minutes(5);
+    server.clock.set(later);
+    let (stripe, clerk) = (FakeStripe::start(server.clock.clone()).await, FakeClerk::start().await);
+    stripe.put([customer(), payment_method(), subscription()]);
+    // Somebody else, so that there is something to find.
+    clerk.put(clerk_user());
+    clerk.put(another_user(1, now()));
+    let rules = Arc::new(Rules::default());
+    let committer = Committer::start(server.store.clone(), rules.clone(), server.clock.clone(), Options::default());
+    let apis = Apis { stripe: Some(stripe.api(server.clock.clone())), clerk: Some(api_of(&clerk, quick())) };
+    let reconciler = Reconciler::new(apis, server.store.clone(), committer, rules, server.clock.clone());
+    let before = everything(&database).await;
+    for mode in [Mode::DryRun, Mode::Apply] {
+        let report = reconciler.reconcile_all(mode, &|_| {}).await.unwrap();
+        assert_eq!((report.drift, report.problems), (Vec::new(), Vec::new()), "{mode:?}");
+        let report = reconciler.reconcile_customers(&["cus_z".to_owned()], mode).await.unwrap();
+        assert_eq!((report.drift, report.problems), (Vec::new(), Vec::new()), "{mode:?}");
+        if mode == Mode::DryRun {
+            assert_eq!(everything(&database).await, before);
+        }
+        let what = Backfill { since: None, stages: Backfill::STAGES.to_vec(), mode };
+        let report = reconciler.backfill(&what, &|_| {}).await.unwrap();
+        let expected: &[&str] = if mode == Mode::DryRun { &["user_1"] } else { &[] };
+        assert_eq!(report.drifted_objects().into_iter().collect::<Vec<_>>(), expected, "{mode:?}");
+        clerk.remove("user_1");
+        assert_gone(&database, "a comparison with the providers").await;
+    }
+    assert_rebuilt(&database).await;
+}
+
+async fn everything(database: &TestDatabase) -> String {
+    let sql = "select concat((select jsonb_agg(to_jsonb(o) order by o.object_id) from billsync.provider_objects o), \
+               (select jsonb_agg(to_jsonb(e) order by e.event_id) from billsync.webhook_events e))";
+    database.ask(sql).await
 }
