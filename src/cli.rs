@@ -5,6 +5,7 @@ mod config;
 mod database;
 mod deliver;
 mod demo;
+mod doctor;
 mod event_files;
 mod inspect;
 mod interruption;
@@ -87,6 +88,7 @@ struct SettingFlags {
 enum Command {
     Serve(serve::ServeCommand),
     Demo(demo::DemoCommand),
+    Doctor(doctor::DoctorCommand),
     Migrate(migrate::MigrateCommand),
     Plans(plans::PlansCommand),
     Replay(replay::ReplayCommand),
@@ -147,6 +149,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ended = match cli.command {
         None => output::print(&Cli::command().render_help().to_string()).map(|()| Exit::Success),
+        // It tells what is wrong with the settings among everything else.
+        Some(Command::Doctor(doctor)) => diagnose(&doctor, &cli.settings.to_flags()),
         Some(command) => Config::load(&cli.settings.to_flags()).map_err(Into::into).and_then(|config| command.run(&config)),
     };
     ended.unwrap_or_else(|error| report(&error)).into()
@@ -162,11 +166,11 @@ impl Command {
             Command::Demo(_) => start_log(config, "error")?,
             _ => start_log(config, "warn")?,
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
             match self {
                 Command::Serve(command) => command.run(config).await,
                 Command::Demo(command) => command.run(config).await,
+                Command::Doctor(command) => command.run(config, &[]).await,
                 Command::Migrate(command) => command.run(config).await,
                 Command::Plans(command) => command.run(config).await,
                 Command::Replay(command) => command.run(config).await,
@@ -183,6 +187,17 @@ impl Command {
             }
         })
     }
+}
+
+/// Runs `doctor` with whatever of the settings can be read.
+fn diagnose(doctor: &doctor::DoctorCommand, flags: &Flags) -> anyhow::Result<Exit> {
+    let (config, problems) = Config::load_what_can_be(flags);
+    telemetry::start(config.log.as_deref().unwrap_or("error"), config.log_format)?;
+    runtime()?.block_on(doctor.run(&config, &problems))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 /// Starts the log, at the level of `default` unless a setting says otherwise, and says in it what the settings leave to wonder about.

@@ -111,16 +111,24 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads flags, the environment and the file, in this order of precedence.
     pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
-        let file = match &flags.file {
-            None => None,
-            Some(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Some((path.display().to_string(), text)),
-                Err(error) => {
-                    return Err(ConfigError { problems: vec![format!("--config {}: {error}", path.display())] });
-                }
-            },
-        };
+        let file = read_file(flags).map_err(|problem| ConfigError { problems: vec![problem] })?;
         Config::from_layers(&flags.values, std::env::vars_os(), file)
+    }
+
+    /// The same, but goes on without what cannot be read; beside it every problem, each naming its setting, none naming a
+    /// value. For looking at a deployment, never for working with it.
+    pub fn load_what_can_be(flags: &Flags) -> (Config, Vec<String>) {
+        let (file, unreadable) = match read_file(flags) {
+            Ok(file) => (file, None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let (config, problems) = parse::parse_what_can_be(layers::read(&flags.values, std::env::vars_os(), file));
+        (config, unreadable.into_iter().chain(problems).collect())
+    }
+
+    /// Whether anybody has set it, readably or not.
+    pub fn is_given(&self, setting: &str) -> bool {
+        self.report.iter().any(|line| line.name == setting && line.source != report::DEFAULT_SOURCE)
     }
 
     /// The same from values in memory: what [`Config::load`] has read.
@@ -131,6 +139,15 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let layers = layers::read(flags, environment, file);
         parse::parse(layers)
+    }
+}
+
+/// The path and contents of the file that the flags name; else why it cannot be read.
+fn read_file(flags: &Flags) -> Result<Option<(String, String)>, String> {
+    let Some(path) = &flags.file else { return Ok(None) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.display().to_string(), text))),
+        Err(error) => Err(format!("--config {}: {error}", path.display())),
     }
 }
 

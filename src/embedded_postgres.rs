@@ -121,6 +121,11 @@ impl EmbeddedPostgres {
         in_background(move || start(&options)).await?
     }
 
+    /// Whether that home has a cluster already. Nothing is made.
+    pub fn exists(home: &Path) -> bool {
+        Place::existing(home).is_some()
+    }
+
     /// The connection string; it holds the password.
     pub fn url(&self) -> &str {
         &self.url

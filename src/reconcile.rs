@@ -29,7 +29,7 @@ use crate::stripe_api::{ApiError, StripeApi};
 
 pub use self::absorb::{Mode, Report};
 pub use self::backfill::Backfill;
-pub use self::catch_up::CaughtUp;
+pub use self::catch_up::{CaughtUp, caught_up_to};
 pub use self::drift::{Drift, MissedEvent};
 pub use self::refetch::Drained;
 pub use self::walk::{OnProgress, Progress, Stage};

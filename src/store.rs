@@ -8,11 +8,16 @@ mod apply;
 mod campaigns;
 mod consume;
 mod creator_lists;
+mod database_overview;
+mod diagnosis;
 mod erasure;
 mod error;
 mod events;
+mod expected_schema;
 mod facts;
 mod history;
+mod index_builder;
+mod index_state;
 mod inspect;
 mod ledger;
 mod list_items;
@@ -43,16 +48,21 @@ pub use apply::{probe_writes, write_batch};
 pub use campaigns::{Campaign, CampaignFilter, CampaignOutcome, CampaignUpdate, NewCampaign};
 pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use creator_lists::{CreatorList, CreatorListFilter, CreatorListUpdate};
+pub use database_overview::{DatabaseSize, OwnerWithoutUser, StatementCost, Stray, TableSize};
+pub use diagnosis::{Backlog, ExposedTable, LiveSubscription, PrivilegeGap, ServerDescription, UnprotectedTable};
 pub use erasure::{Erasure, ErasureAttempt, Mentions, PayloadKey, Person, keep_customers_erased, lift_erasures};
 pub use error::{ErrorKind, StoreError};
 pub use events::{LedgerEvent, LedgerFilter};
+pub use expected_schema::{Constraint, ExpectedIndex, ExpectedSchema, IndexKey, TableName};
 pub use history::{LostEffects, PastEffect, Setter};
+pub use index_builder::{IndexBuilder, IndexProgress};
+pub use index_state::{Fault, FaultyIndex, IndexState, PresentIndex};
 pub use inspect::{EventDetail, LedgerCount, Profile, ReplayFilter, StoredFact, TimelineEntry, UserKey};
 pub use ledger::{KnownEvent, LedgerEntry};
 pub use list_items::{ItemFilter, ItemOutcome, ListItem, NewItem, Ordered};
 pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
-pub use migrations::{MigrationState, MigrationStatus};
+pub use migrations::{MigrationState, MigrationStatus, schema_of_migrations};
 pub use owners::write_operator_link;
 pub use plans::PlanChange;
 pub use pool::{BEGIN_BATCH, PoolerMode, Store, StoreSettings, Tx};
@@ -101,6 +111,10 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         profiles::ALL,
         profile_update::ALL,
         rebuild::ALL,
+        database_overview::ALL,
+        diagnosis::ALL,
+        index_builder::ALL,
+        index_state::ALL,
     ]
     .concat()
 }

@@ -1,6 +1,9 @@
-//! `billsync inspect user|event`: what is stored, and why.
+//! `billsync inspect user|event|db`: what is stored, and why.
 
+mod database_report;
 mod event_report;
+mod index_lines;
+mod index_repair;
 mod past_report;
 mod user_report;
 
@@ -12,6 +15,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
+use crate::cli::inspect::database_report::DatabaseReport;
 use crate::cli::inspect::past_report::PastReport;
 use crate::cli::inspect::user_report::UserReport;
 use crate::cli::output::{complain, print, print_json};
@@ -22,7 +26,8 @@ use crate::store::{Store, UserKey};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     billsync inspect user ada@example.com\n  \
-    billsync inspect event evt_1RkT0q")]
+    billsync inspect event evt_1RkT0q\n  \
+    billsync inspect db")]
 pub struct InspectCommand {
     #[command(subcommand)]
     subject: Subject,
@@ -32,6 +37,7 @@ pub struct InspectCommand {
 enum Subject {
     User(UserArgs),
     Event(EventArgs),
+    Db(DbArgs),
 }
 
 /// A user's rows, the facts behind them, and what each event changed
@@ -77,16 +83,48 @@ struct EventArgs {
     json: bool,
 }
 
+/// The database: sizes, missing and unused indexes, row-level security, rows that lack others, slowest statements
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    billsync inspect db\n  \
+    billsync inspect db --json\n  \
+    billsync inspect db --fix-indexes\n\n\
+    Rows of tables above 64 MB are estimated (~). What is an index that should be there, the migrations say.\n\
+    --fix-indexes makes what is missing or invalid with CREATE INDEX CONCURRENTLY, beside webhooks. SIGINT or SIGTERM\n\
+    ends it; what it was making is made anew by the next run.\n\
+    Exit code 1 when a part could not be read, or an index not be made.")]
+struct DbArgs {
+    /// Make the indexes that are missing or invalid
+    #[arg(long)]
+    fix_indexes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 impl InspectCommand {
     /// Prints what is asked for; an unknown user or event is a failure.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
         let database = Database::open(config, Schema::Expect).await?;
         let shown = match &self.subject {
-            Subject::User(user) => user.show(&database.store).await,
-            Subject::Event(event) => event.show(&database.store).await,
+            Subject::User(user) => user.show(&database.store).await.map(|()| Exit::Success),
+            Subject::Event(event) => event.show(&database.store).await.map(|()| Exit::Success),
+            Subject::Db(db) if db.fix_indexes => index_repair::run(config, &database.store, db.json).await,
+            Subject::Db(db) => db.show(&database.store).await,
         };
-        database.close_after(shown).await?;
-        Ok(Exit::Success)
+        database.close_after(shown).await
+    }
+}
+
+impl DbArgs {
+    async fn show(&self, store: &Store) -> anyhow::Result<Exit> {
+        let report = DatabaseReport::read(store, &store.expected_schema().await?).await;
+        if self.json {
+            print_json(&report)?
+        } else {
+            print(&report.to_text())?
+        }
+        Ok(if report.unreadable.is_empty() { Exit::Success } else { Exit::Failure })
     }
 }
 

@@ -17,11 +17,16 @@ use crate::stripe_api::{DEFAULT_BASE, Options, StripeApi};
 
 /// The client of Stripe's API; `None` without `STRIPE_API_KEY`.
 pub fn api(config: &Config) -> anyhow::Result<Option<StripeApi>> {
+    api_with(config, Options::default())
+}
+
+/// The same with other bounds than the usual ones; whom to ask, and how often, the settings say.
+pub fn api_with(config: &Config, bounds: Options) -> anyhow::Result<Option<StripeApi>> {
     let Some(key) = &config.stripe_api_key else { return Ok(None) };
     let options = Options {
         base: config.stripe_api_base.clone().unwrap_or_else(|| DEFAULT_BASE.to_owned()),
         requests_per_second: config.stripe_requests_per_second,
-        ..Options::default()
+        ..bounds
     };
     Ok(Some(StripeApi::new(key, options, Clock::System)?))
 }

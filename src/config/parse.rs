@@ -21,6 +21,12 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 
 /// Types every value; problems and warnings are gathered, so that one start shows them all.
 pub fn parse(layers: Layers) -> Result<Config, ConfigError> {
+    let (config, problems) = parse_what_can_be(layers);
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+}
+
+/// What cannot be read is as if it were not set, and a problem.
+pub fn parse_what_can_be(layers: Layers) -> (Config, Vec<String>) {
     let mut reader = Reader { layers };
     let stripe_api_key = reader.one("STRIPE_API_KEY", secret);
     let log_format = reader.one("BILLSYNC_LOG_FORMAT", log_format).unwrap_or_else(Format::of_terminal);
@@ -57,7 +63,7 @@ pub fn parse(layers: Layers) -> Result<Config, ConfigError> {
     };
     reader.check_together(&config);
     let Layers { problems, warnings, .. } = reader.layers;
-    if problems.is_empty() { Ok(Config { warnings, ..config }) } else { Err(ConfigError { problems }) }
+    (Config { warnings, ..config }, problems)
 }
 
 /// Defaults that depend on something else, for the report.

@@ -6,6 +6,9 @@ use crate::config::layers::Layers;
 use crate::config::secret::{DatabaseUrl, REDACTED};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 
+/// The source of what nobody has set.
+pub const DEFAULT_SOURCE: &str = "default";
+
 /// One setting as it is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReportLine {
@@ -26,7 +29,7 @@ fn line(setting: &'static Setting, layers: &Layers, effective: &[(&'static str, 
     let decided = effective.iter().find(|(name, _)| *name == setting.name).map(|(_, value)| value.clone());
     let (value, source) = match layers.values.get(setting.name) {
         Some(given) => (show(setting.kind, &given.text), given.source.clone()),
-        None => (decided.unwrap_or_else(|| setting.default.to_owned()), "default".to_owned()),
+        None => (decided.unwrap_or_else(|| setting.default.to_owned()), DEFAULT_SOURCE.to_owned()),
     };
     ReportLine { name: setting.name, value, source, meaning: setting.meaning }
 }

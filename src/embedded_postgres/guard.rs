@@ -314,11 +314,16 @@ fn server_settings() -> Vec<String> {
         "log_checkpoints=off".to_owned(),
         "logging_collector=off".to_owned(),
     ];
-    let shared_memory = rustix::fs::statvfs("/dev/shm").map(|it| it.f_blocks.saturating_mul(it.f_frsize));
-    if cfg!(target_os = "linux") && shared_memory.is_ok_and(|bytes| bytes < SMALL_SHARED_MEMORY_BYTES) {
+    if shared_memory_bytes().is_some_and(|bytes| bytes < SMALL_SHARED_MEMORY_BYTES) {
         settings.push("dynamic_shared_memory_type=mmap".to_owned());
     }
     settings
+}
+
+/// How large `/dev/shm` is, where the machine has one.
+pub fn shared_memory_bytes() -> Option<u64> {
+    let size = rustix::fs::statvfs("/dev/shm").map(|it| it.f_blocks.saturating_mul(it.f_frsize));
+    if cfg!(target_os = "linux") { size.ok() } else { None }
 }
 
 #[cfg(test)]

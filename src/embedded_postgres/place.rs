@@ -37,8 +37,7 @@ impl Place {
             return in_home.with_account();
         }
         let account = ServerAccount::for_new_cluster()?;
-        let state_folders = [PathBuf::from("/var/lib/billsync"), std::env::temp_dir().join("billsync")];
-        let elsewhere: Vec<Place> = state_folders.iter().map(|it| Place::below(it.join(fingerprint(&home)))).collect();
+        let elsewhere = Place::elsewhere(&home);
         if let Some(existing) = elsewhere.iter().find(|it| it.data().exists() && is_safe(&it.root)) {
             return existing.clone().with_account();
         }
@@ -49,6 +48,19 @@ impl Place {
             |place: &&Place| create_folder(&place.root, 0o755).is_ok() && is_safe(&place.root) && account.can_enter(&place.root);
         let chosen = elsewhere.iter().find(usable).cloned();
         chosen.map(|place| (place, account)).ok_or(EmbeddedError::NotEnterable { path: home, uid: account.uid() })
+    }
+
+    /// The place of the cluster that this home has; nothing is made.
+    pub(super) fn existing(home: &Path) -> Option<Place> {
+        let home = home.canonicalize().ok()?;
+        let in_home = Place::below(home.clone());
+        std::iter::once(in_home).chain(Place::elsewhere(&home)).find(|place| place.data().exists())
+    }
+
+    /// Where the cluster of a home lies that the server's account cannot enter.
+    fn elsewhere(home: &Path) -> Vec<Place> {
+        let state_folders = [PathBuf::from("/var/lib/billsync"), std::env::temp_dir().join("billsync")];
+        state_folders.iter().map(|it| Place::below(it.join(fingerprint(home)))).collect()
     }
 
     /// The place of the cluster in this folder.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::Outcome;
 use crate::metrics;
 use crate::reconcile::{ReconcileError, Reconciler, Report};
+use crate::store::{Store, StoreError};
 use crate::stripe_api::{ApiError, Filter, Page, Resource};
 
 /// The name of its position.
@@ -36,6 +37,12 @@ struct Window {
     since: DateTime<Utc>,
     until: DateTime<Utc>,
     after: Option<String>,
+}
+
+/// Up to when every event of Stripe is known; `None` before a first reading has come to its end.
+pub async fn caught_up_to(store: &Store) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let position: Option<Position> = store.find_cursor(CURSOR).await?;
+    Ok(position.and_then(|position| position.known_until))
 }
 
 impl Reconciler {

@@ -7,6 +7,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, PgConnection};
 
 use crate::store::error::{ErrorKind, StoreError};
+use crate::store::expected_schema::ExpectedSchema;
 use crate::store::pool::{Store, Tx};
 
 /// `bsmi`: one migrator at a time in a database.
@@ -14,6 +15,8 @@ const MIGRATOR_LOCK: i64 = 0x6273_6d69;
 
 statements! {
     HAS_MIGRATIONS = "select to_regclass('billsync.migrations') is not null";
+    /// One that does not run in a transaction may have ended half-way.
+    LIST_UNFINISHED_MIGRATIONS = "select version from billsync.migrations where not success order by version";
     LIST_APPLIED_MIGRATIONS = "select version, checksum, installed_on from billsync.migrations where success order by version";
     LOCK_MIGRATIONS = "select pg_catalog.pg_advisory_lock($1)";
     UNLOCK_MIGRATIONS = "select pg_catalog.pg_advisory_unlock($1)";
@@ -52,6 +55,11 @@ fn migrator() -> Migrator {
     migrator
 }
 
+/// What all migrations of this binary make, whether or not they have run anywhere.
+pub fn schema_of_migrations() -> ExpectedSchema {
+    ExpectedSchema::read(migrator().iter().map(|migration| migration.sql.as_str()))
+}
+
 impl Store {
     /// Every migration and whether it has run, by version.
     pub async fn migration_status(&self) -> Result<Vec<MigrationStatus>, StoreError> {
@@ -59,6 +67,26 @@ impl Store {
         let applied = list_applied(&mut tx).await?;
         tx.commit().await?;
         Ok(compare(&migrator(), applied))
+    }
+
+    /// The versions that began outside of a transaction and did not get to their end.
+    pub async fn list_unfinished_migrations(&self) -> Result<Vec<i64>, StoreError> {
+        let mut tx = self.begin().await?;
+        let (exists,): (bool,) = tx.query_as(HAS_MIGRATIONS).fetch_one(tx.connection()?).await?;
+        let rows: Vec<(i64,)> = match exists {
+            true => tx.query_as(LIST_UNFINISHED_MIGRATIONS).fetch_all(tx.connection()?).await?,
+            false => Vec::new(),
+        };
+        tx.commit().await?;
+        Ok(rows.into_iter().map(|(version,)| version).collect())
+    }
+
+    /// What the migrations that have run on this database make.
+    pub async fn expected_schema(&self) -> Result<ExpectedSchema, StoreError> {
+        let status = self.migration_status().await?;
+        let ran = |version: i64| status.iter().any(|it| it.version == version && it.state != MigrationState::Pending);
+        let migrator = migrator();
+        Ok(ExpectedSchema::read(migrator.iter().filter(|it| ran(it.version)).map(|it| it.sql.as_str())))
     }
 
     /// The versions that have yet to run; those that have been edited since are an error.

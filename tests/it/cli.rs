@@ -1,6 +1,8 @@
 //! The binary as an operator meets it: exit codes, refusals, and what the commands print.
 
 mod demo;
+mod doctor;
+mod inspecting_database;
 mod inspection;
 mod logs;
 mod replaying;

@@ -1,0 +1,134 @@
+//! The schema: migrations, the tables and indexes that they make, the partitions that are made ahead.
+
+use chrono::Months;
+
+use crate::cli::doctor::database_checks::cannot_tell;
+use crate::cli::doctor::finding::Findings;
+use crate::clock::Clock;
+use crate::store::{Fault, FaultyIndex, MigrationState, Store};
+
+/// Whether there is anything to ask about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    There,
+    NotThere,
+}
+
+/// Migrations, tables, indexes, partitions.
+pub async fn check(store: &Store, findings: &mut Findings) -> Tables {
+    let status = match store.migration_status().await {
+        Ok(status) => status,
+        Err(error) => {
+            cannot_tell("schema", "which migrations have run", &error, findings);
+            return Tables::NotThere;
+        }
+    };
+    let count = |is: fn(&MigrationState) -> bool| status.iter().filter(|it| is(&it.state)).count();
+    let pending: Vec<String> =
+        status.iter().filter(|it| it.state == MigrationState::Pending).map(|it| it.version.to_string()).collect();
+    for changed in status.iter().filter(|it| matches!(it.state, MigrationState::Changed(_))) {
+        findings.error(
+            "schema",
+            format!("migration {} ({}) was applied in another form than this binary holds", changed.version, changed.description),
+            "run the version of billsync that applied it   # a released migration is never edited",
+        );
+    }
+    let unknown = count(|state| matches!(state, MigrationState::Unknown(_)));
+    if unknown > 0 {
+        findings.warn(
+            "schema",
+            format!("{unknown} migrations are of a newer version than this binary"),
+            "upgrade this binary   # to the version that runs elsewhere",
+        );
+    }
+    if !pending.is_empty() {
+        let what = format!("{} of {} migrations have not run: {}", pending.len(), status.len(), pending.join(", "));
+        findings.error("schema", what, "billsync migrate run");
+    } else if !findings.has_trouble("schema") {
+        findings.ok("schema", format!("all {} migrations have run", status.len()));
+    }
+    if pending.len() == status.len() {
+        return Tables::NotThere;
+    }
+    check_unfinished(store, findings).await;
+    check_indexes(store, unknown > 0, findings).await;
+    check_partitions(store, findings).await;
+    Tables::There
+}
+
+async fn check_unfinished(store: &Store, findings: &mut Findings) {
+    match store.list_unfinished_migrations().await {
+        Ok(unfinished) => {
+            for version in unfinished {
+                findings.error(
+                    "schema",
+                    format!("migration {version} is dirty: it began and did not get to its end"),
+                    format!("delete from billsync.migrations where version = {version};   -- then: billsync migrate run"),
+                );
+            }
+        }
+        Err(error) => cannot_tell("schema", "whether every migration got to its end", &error, findings),
+    }
+}
+
+/// A newer version may have dropped what this one expects.
+async fn check_indexes(store: &Store, is_older: bool, findings: &mut Findings) {
+    let state = match store.expected_schema().await {
+        Ok(expected) => store.find_index_state(&expected).await,
+        Err(error) => Err(error),
+    };
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => return cannot_tell("schema", "the indexes", &error, findings),
+    };
+    for table in state.missing_tables.iter().filter(|_| !is_older) {
+        findings.error(
+            "schema",
+            format!("the table {table} is missing"),
+            "restore it from a backup   # no migration makes it again",
+        );
+    }
+    let faulty: Vec<&FaultyIndex> = state.faulty.iter().filter(|_| !is_older).collect();
+    for FaultyIndex { fault, expected, .. } in &faulty {
+        let what = format!("index {} on {}", expected.name, expected.table);
+        let fix = "billsync inspect db --fix-indexes";
+        match fault {
+            // Without it, `on conflict` is refused and with it every event.
+            Fault::Missing | Fault::Invalid | Fault::ConstraintMissing if expected.constraint.is_some() => {
+                findings.error("schema", format!("{what}, which a constraint needs, is {}", fault.words()), fix);
+            }
+            Fault::InWork => findings.ok("schema", format!("{what} is being made")),
+            Fault::Different => {
+                let fix = format!("drop index concurrently {}.{};   -- then: {fix}", expected.table.schema, expected.name);
+                findings.warn("schema", format!("{what} has another form than the migrations give it"), fix);
+            }
+            _ => findings.warn("schema", format!("{what} is {}", fault.words()), fix),
+        }
+    }
+    for index in &state.leftovers {
+        let what = format!(
+            "index {} on {}.{} is invalid: it slows writes and helps no read",
+            index.name, index.schema_name, index.table_name
+        );
+        findings.warn("schema", what, format!("drop index concurrently {}.{};", index.schema_name, index.name));
+    }
+    if state.missing_tables.is_empty() && faulty.is_empty() && state.leftovers.is_empty() {
+        findings.ok("schema", "every table and index of the migrations is there, and valid");
+    }
+}
+
+/// Without the next one nothing is lost, but the default partition grows, and retention cannot drop it.
+async fn check_partitions(store: &Store, findings: &mut Findings) {
+    let now = Clock::System.now();
+    for month in [now, now.checked_add_months(Months::new(1)).unwrap_or(now)] {
+        match store.has_payload_partition(month).await {
+            Ok(true) => {}
+            Ok(false) => findings.warn(
+                "schema",
+                format!("payloads of {} have no partition of their own", month.format("%Y-%m")),
+                "billsync schedule run retention",
+            ),
+            Err(error) => return cannot_tell("schema", "the partitions of payloads", &error, findings),
+        }
+    }
+}
