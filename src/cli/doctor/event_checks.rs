@@ -83,15 +83,17 @@ fn report_backlog(backlog: &Backlog, findings: &mut Findings) {
         ),
         None => findings.ok("backlog", "no event has failed"),
     }
-    let waiting = counted(backlog.refetches, "object waits to be read from Stripe", "objects wait to be read from Stripe");
+    let waiting =
+        counted(backlog.refetches, "object waits to be read from its provider", "objects wait to be read from their provider");
     if backlog.late_refetches > 0 {
         findings.warn(
             "backlog",
             format!("{waiting}, {} of them for more than an hour", backlog.late_refetches),
-            "billsync schedule run refetch   # serve does it every 3 s when STRIPE_API_KEY is set",
+            "billsync schedule run refetch   # serve does it every 3 s when STRIPE_API_KEY, CLERK_SECRET_KEY are set",
         );
     } else {
-        findings.ok("backlog", if backlog.refetches == 0 { "no object waits to be read from Stripe".into() } else { waiting });
+        findings
+            .ok("backlog", if backlog.refetches == 0 { "no object waits to be read from its provider".into() } else { waiting });
     }
 }
 

@@ -23,7 +23,7 @@ const GRACE: TimeDelta = TimeDelta::minutes(5);
 pub async fn check(config: &Config, store: &Store, findings: &mut Findings) {
     // Which tasks there are depends on whether there is somebody to ask; nothing is submitted, so nothing is written.
     let committer = stripe::start_committer(config, store);
-    let reconciler = stripe::reconciler(config, store, &committer).ok().flatten();
+    let reconciler = stripe::reconciler(config, store, &committer).ok();
     let work = Work::new(store.clone(), Arc::new(config.rules.clone()), Clock::System);
     let found = statuses(&tasks(config.ledger_retention_days, reconciler.as_ref()), &work).await;
     drop(reconciler);

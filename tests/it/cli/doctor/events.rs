@@ -156,11 +156,11 @@ async fn what_waits_is_told() {
     diagnosis.expect("error", "1 event has failed, the newest is evt_bad", "billsync inspect event evt_bad");
     diagnosis.expect(
         "warning",
-        "2 objects wait to be read from Stripe, 1 of them for more than an hour",
+        "2 objects wait to be read from their provider, 1 of them for more than an hour",
         "billsync schedule run refetch",
     );
     database.execute("delete from billsync.refetch_queue where object_id = 'sub_8'").await;
-    examined(&database).expect("ok", "1 object waits to be read from Stripe", "");
+    examined(&database).expect("ok", "1 object waits to be read from its provider", "");
 
     let with_key = || {
         let key = [("DATABASE_URL", database.url.as_str()), ("STRIPE_API_KEY", "rk_test_hunter2")];
