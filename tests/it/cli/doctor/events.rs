@@ -46,7 +46,7 @@ async fn prices_without_plan_and_plans_without_price_are_told() {
         &[
             user_created(1, now()),
             customer_created(1, now()),
-            paying(1, &[strange.clone()]),
+            paying(1, std::slice::from_ref(&strange)),
             paying(2, &[strange]),
             // One item that has a plan is enough; and there are four ways to have one.
             paying(3, &[add_on, json!({"id": "p", "product": "prod_glow_up"})]),
