@@ -38,11 +38,17 @@ impl JwksClient {
 
     /// The set as text; the error is for the log.
     pub async fn fetch(&self) -> Result<String, String> {
-        let response = self.client.get(self.url.clone()).send().await.map_err(|error| error.without_url().to_string())?;
+        let mut response = self.client.get(self.url.clone()).send().await.map_err(|error| error.without_url().to_string())?;
         if !response.status().is_success() {
             return Err(format!("answered {}", response.status()));
         }
-        let text = response.text().await.map_err(|error| error.without_url().to_string())?;
-        if text.len() > LONGEST_SET { Err("the set is too long".to_owned()) } else { Ok(text) }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST_SET {
+                return Err("the set is too long".to_owned());
+            }
+        }
+        String::from_utf8(bytes).map_err(|_| "the set is not UTF-8".to_owned())
     }
 }

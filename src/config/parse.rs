@@ -190,7 +190,11 @@ impl Reader {
         if config.jwt_keys.is_some() && config.jwt_issuer.is_none() {
             self.layers.problems.push("BILLSYNC_JWT_KEYS: set BILLSYNC_JWT_ISSUER too, Clerk's Frontend API URL".into());
         }
-        if config.jwt_keys.is_none() && (config.jwt_issuer.is_some() || !config.jwt_authorized_parties.is_empty()) {
+        let keys_are_refused = self.layers.problems.iter().any(|problem| problem.starts_with("BILLSYNC_JWT_KEYS"));
+        if config.jwt_keys.is_none()
+            && !keys_are_refused
+            && (config.jwt_issuer.is_some() || !config.jwt_authorized_parties.is_empty())
+        {
             self.layers
                 .problems
                 .push("BILLSYNC_JWT_ISSUER, BILLSYNC_JWT_AUTHORIZED_PARTIES: have a meaning with BILLSYNC_JWT_KEYS only".into());

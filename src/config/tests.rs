@@ -254,3 +254,38 @@ fn a_password_on_the_command_line_is_refused_or_warned_of() {
         assert_eq!(with_flag(flag, "postgres://u@db/app").expect("starts").warnings, Vec::<String>::new());
     }
 }
+
+#[test]
+fn keys_of_session_tokens_are_checked_before_anything_starts() {
+    let issuer = ("BILLSYNC_JWT_ISSUER", "https://clerk.example.com");
+    let url = ("BILLSYNC_JWT_KEYS", "https://clerk.example.com/.well-known/jwks.json");
+    let config = from_environment(&[url, issuer]).expect("starts");
+    assert!(matches!(config.jwt_keys, Some(JwtKeys::Url(_))));
+    let config = from_environment(&[("BILLSYNC_JWT_KEYS", "/etc/clerk.pem"), issuer]).expect("starts");
+    assert!(matches!(config.jwt_keys, Some(JwtKeys::File(_))));
+
+    assert!(problem(from_environment(&[url])).contains("BILLSYNC_JWT_KEYS: set BILLSYNC_JWT_ISSUER too"));
+    for alone in [issuer, ("BILLSYNC_JWT_AUTHORIZED_PARTIES", "https://app.example.com")] {
+        assert!(problem(from_environment(&[alone])).contains("have a meaning with BILLSYNC_JWT_KEYS only"), "{alone:?}");
+    }
+    let not_keys = [
+        "-----BEGIN PUBLIC KEY-----\nbm9uc2Vuc2UtaHVudGVyMg==\n-----END PUBLIC KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nbm9uc2Vuc2UtaHVudGVyMg==\n-----END PRIVATE KEY-----",
+        "{\"keys\": \"hunter2\"}",
+        "{\"keys\": []}",
+        "ftp://hunter2.example.com/jwks.json",
+        "",
+    ];
+    for text in not_keys {
+        let told = problem(from_environment(&[("BILLSYNC_JWT_KEYS", text), issuer]));
+        assert!(
+            told.starts_with("BILLSYNC_JWT_KEYS (environment): ")
+                && !told.contains("ISSUER")
+                && !told.contains("hunter2")
+                && !told.contains("bm9uc2Vuc2U"),
+            "{told}"
+        );
+    }
+    let told = problem(from_environment(&[url, ("BILLSYNC_JWT_ISSUER", "")]));
+    assert!(told.contains("BILLSYNC_JWT_ISSUER"), "{told}");
+}

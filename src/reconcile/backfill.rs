@@ -50,6 +50,7 @@ impl Reconciler {
             recent_since: None,
             cursor: Some(CURSOR),
             spread_over: None,
+            most_pages: None,
         };
         let mut report = Report::default();
         self.walk(&walk, DateTime::UNIX_EPOCH, &mut report, on_progress).await?;

@@ -2,37 +2,41 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
+
 use crate::reconcile::absorb::Scope;
 use crate::reconcile::{Mode, ReconcileError, Reconciler, Report};
 use crate::stripe_api::{ApiError, Filter, Read, Resource};
-
-/// What is listed of a customer, beside its subscriptions and payment methods.
-const FURTHER: [Resource; 4] =
-    [Resource::SubscriptionSchedules, Resource::Invoices, Resource::CheckoutSessions, Resource::PaymentIntents];
 
 impl Reconciler {
     /// Compares all that Stripe has of these customers with ours.
     pub async fn reconcile_customers(&self, customers: &[String], mode: Mode) -> Result<Report, ReconcileError> {
         let mut report = Report::default();
         for customer_id in customers {
-            self.read_customer(customer_id, mode, &mut report).await?;
+            self.read_customer(customer_id, None, mode, &mut report).await?;
         }
         self.finish(mode, &mut report).await?;
         Ok(report)
     }
 
-    async fn read_customer(&self, customer_id: &str, mode: Mode, report: &mut Report) -> Result<(), ReconcileError> {
+    /// Everything of a customer; of what soon stops changing only what was created since that time, and open invoices.
+    pub(super) async fn read_customer(
+        &self,
+        customer_id: &str,
+        recent_since: Option<DateTime<Utc>>,
+        mode: Mode,
+        report: &mut Report,
+    ) -> Result<(), ReconcileError> {
         let Some(customer) = self.stripe()?.fetch(Resource::Customers, customer_id).await? else {
             report.problem(format!("Stripe does not know {customer_id}"));
             return Ok(());
         };
         self.absorb(vec![customer], mode, Scope::Everything, report).await?;
-        let filter = Filter::of_customer(customer_id);
         for resource in [Resource::Subscriptions, Resource::PaymentMethods] {
             let reads = self.list_of_customer(resource, customer_id).await?;
             self.absorb_list(resource, &[customer_id.to_owned()], reads, mode, Scope::Everything, report).await?;
         }
-        for resource in FURTHER {
+        for (resource, filter) in further(customer_id, recent_since) {
             match self.stripe()?.fetch_all(resource, &filter).await {
                 Ok(reads) => self.absorb(reads, mode, Scope::Everything, report).await?,
                 // The rows can do without them in most cases; whoever gave the key may have meant it so.
@@ -112,6 +116,24 @@ impl Reconciler {
         }
         Ok(())
     }
+}
+
+/// What is listed of a customer, beside its subscriptions and payment methods.
+fn further(customer_id: &str, recent_since: Option<DateTime<Utc>>) -> Vec<(Resource, Filter)> {
+    let all = Filter::of_customer(customer_id);
+    let Some(since) = recent_since else {
+        let resources =
+            [Resource::SubscriptionSchedules, Resource::Invoices, Resource::CheckoutSessions, Resource::PaymentIntents];
+        return resources.map(|resource| (resource, all.clone())).into();
+    };
+    let recent = Filter { created_since: Some(since.timestamp()), ..all.clone() };
+    let open = Filter { status: Some("open"), ..all.clone() };
+    vec![
+        (Resource::SubscriptionSchedules, all),
+        (Resource::Invoices, recent.clone()),
+        (Resource::Invoices, open),
+        (Resource::CheckoutSessions, recent),
+    ]
 }
 
 /// The id of an object.

@@ -38,6 +38,8 @@ pub enum Stage {
     PaymentIntents,
     /// Tells also of customers that were deleted, for as long as Stripe remembers.
     Events,
+    /// Each linked customer by its id, in place of lists that cost more.
+    OneByOne,
 }
 
 impl Stage {
@@ -56,6 +58,7 @@ impl Stage {
             Stage::CheckoutSessions => "checkout-sessions",
             Stage::PaymentIntents => "payment-intents",
             Stage::Events => "events",
+            Stage::OneByOne => "one-by-one",
         }
     }
 
@@ -67,7 +70,7 @@ impl Stage {
     /// What Stripe calls it; `None` for what is not Stripe's.
     fn resource(self) -> Option<Resource> {
         Some(match self {
-            Stage::ClerkUsers => return None,
+            Stage::ClerkUsers | Stage::OneByOne => return None,
             Stage::Products => Resource::Products,
             Stage::Prices => Resource::Prices,
             Stage::Customers => Resource::Customers,
@@ -100,8 +103,10 @@ pub(super) struct Walk {
     pub recent_since: Option<DateTime<Utc>>,
     /// Under which name the position is kept.
     pub cursor: Option<&'static str>,
-    /// How long the payment methods of all customers are to take.
+    /// How long what is read by customer is to take.
     pub spread_over: Option<Duration>,
+    /// Pages of lists from which on the customers are asked for one by one instead.
+    pub most_pages: Option<u64>,
 }
 
 /// How far a reading has come.
@@ -142,9 +147,15 @@ pub(super) struct Walking<'a> {
     stage_began: Instant,
     /// Pages or customers of the stage that are read.
     done: u64,
+    /// Pages of lists that are read.
+    pages: u64,
 }
 
 impl Walking<'_> {
+    fn are_lists_too_dear(&self) -> bool {
+        self.walk.most_pages.is_some_and(|most| self.pages > most)
+    }
+
     fn begin(&mut self, stage: Stage) {
         if stage != self.position.stage {
             (self.position.stage, self.position.after) = (stage, None);
@@ -190,9 +201,12 @@ impl Reconciler {
             objects: 0,
         };
         let position = stored.filter(fits).unwrap_or_else(begin);
-        let mut walking = Walking { walk, position, report, on_progress, stage_began: Instant::now(), done: 0 };
+        let mut walking = Walking { walk, position, report, on_progress, stage_began: Instant::now(), done: 0, pages: 0 };
         let from = walking.position.stage;
         for &stage in walk.stages.iter().skip_while(|stage| **stage != from) {
+            if walking.are_lists_too_dear() {
+                break;
+            }
             walking.begin(stage);
             match self.walk_stage(&mut walking, stage).await {
                 Err(ReconcileError::Api(error @ ApiError::MissingScope { .. })) if stage.is_optional() => {
@@ -200,6 +214,10 @@ impl Reconciler {
                 }
                 walked => walked?,
             }
+        }
+        if walking.are_lists_too_dear() || from == Stage::OneByOne {
+            walking.begin(Stage::OneByOne);
+            self.walk_one_by_one(&mut walking).await?;
         }
         match walk.cursor {
             Some(name) if walk.mode == Mode::Apply => Ok(self.store.delete_cursor(name).await?),
@@ -211,10 +229,14 @@ impl Reconciler {
         match stage {
             Stage::ClerkUsers => self.walk_clerk_users(walking).await,
             Stage::PaymentMethods => self.walk_payment_methods(walking).await,
+            Stage::OneByOne => self.walk_one_by_one(walking).await,
             Stage::Customers | Stage::Subscriptions if walking.walk.since.is_none() => {
                 // What a list lacks shows at its end alone, so the stage is read in one go.
                 walking.position.after = None;
                 let listed = self.walk_pages(walking, stage).await?;
+                if walking.are_lists_too_dear() {
+                    return Ok(());
+                }
                 self.fetch_unlisted(walking, stage, &listed).await
             }
             _ => self.walk_pages(walking, stage).await.map(drop),
@@ -252,7 +274,11 @@ impl Reconciler {
             let (following, ()) = futures_util::future::try_join(following, written).await?;
             walking.position.after = next;
             walking.tell(1, None);
+            walking.pages += 1;
             let Some(following) = following else { return Ok(listed) };
+            if walking.are_lists_too_dear() {
+                return Ok(listed);
+            }
             self.keep_position(walking).await?;
             page = following;
         }
@@ -261,8 +287,7 @@ impl Reconciler {
     async fn walk_payment_methods(&self, walking: &mut Walking<'_>) -> Result<(), ReconcileError> {
         let (which, mode) = (walking.walk.customers, walking.walk.mode);
         let mut left = self.store.count_customers(which).await?;
-        let chunks = u32::try_from(left.div_ceil(CUSTOMERS_AT_A_TIME.unsigned_abs())).unwrap_or(u32::MAX);
-        let pause = walking.walk.spread_over.filter(|_| chunks > 1).map(|whole| whole / chunks);
+        let pause = pause_between(left.div_ceil(CUSTOMERS_AT_A_TIME.unsigned_abs()), walking.walk);
         loop {
             let after = walking.position.after.clone().unwrap_or_default();
             let customers = self.store.list_customers(which, &after, CUSTOMERS_AT_A_TIME).await?;
@@ -280,6 +305,28 @@ impl Reconciler {
             self.keep_position(walking).await?;
             left = left.saturating_sub(customers.len() as u64);
             walking.tell(customers.len() as u64, Some(left));
+            if let Some(pause) = pause {
+                tokio::time::sleep_until(began + pause).await;
+            }
+        }
+    }
+
+    /// Asks for everything of each linked customer.
+    async fn walk_one_by_one(&self, walking: &mut Walking<'_>) -> Result<(), ReconcileError> {
+        let (which, mode, recent_since) = (walking.walk.customers, walking.walk.mode, walking.walk.recent_since);
+        let mut left = self.store.count_customers(which).await?;
+        let pause = pause_between(left, walking.walk);
+        loop {
+            let after = walking.position.after.clone().unwrap_or_default();
+            let Some(customer) = self.store.list_customers(which, &after, 1).await?.pop() else { return Ok(()) };
+            let began = Instant::now();
+            if is_customer(&customer) {
+                self.read_customer(&customer, recent_since, mode, walking.report).await?;
+            }
+            walking.position.after = Some(customer);
+            self.keep_position(walking).await?;
+            left = left.saturating_sub(1);
+            walking.tell(1, Some(left));
             if let Some(pause) = pause {
                 tokio::time::sleep_until(began + pause).await;
             }
@@ -314,6 +361,12 @@ impl Reconciler {
             _ => Ok(()),
         }
     }
+}
+
+/// So long after the beginning of each part the next one begins.
+fn pause_between(parts: u64, walk: &Walk) -> Option<Duration> {
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+    walk.spread_over.filter(|_| parts > 1).map(|whole| whole / parts)
 }
 
 /// Accounts stand in for customers in `customer_account`, and are not found among them.

@@ -1,6 +1,7 @@
 //! Running and comparing the migrations that are compiled into the binary.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::migrate::{MigrateError, Migrator};
@@ -13,12 +14,15 @@ use crate::store::pool::{Store, Tx};
 /// `bsmi`: one migrator at a time in a database.
 const MIGRATOR_LOCK: i64 = 0x6273_6d69;
 
+/// While another process migrates.
+const LOCK_ASKED_EVERY: Duration = Duration::from_millis(100);
+
 statements! {
     HAS_MIGRATIONS = "select to_regclass('billsync.migrations') is not null";
     /// One that does not run in a transaction may have ended half-way.
     LIST_UNFINISHED_MIGRATIONS = "select version from billsync.migrations where not success order by version";
     LIST_APPLIED_MIGRATIONS = "select version, checksum, installed_on from billsync.migrations where success order by version";
-    LOCK_MIGRATIONS = "select pg_catalog.pg_advisory_lock($1)";
+    LOCK_MIGRATIONS = "select pg_catalog.pg_try_advisory_lock($1)";
     UNLOCK_MIGRATIONS = "select pg_catalog.pg_advisory_unlock($1)";
     ENSURE_PAYLOAD_PARTITIONS = "select billsync.ensure_payload_partitions($1, $2)";
     DROP_PAYLOAD_PARTITIONS = "select billsync.drop_payload_partitions($1)";
@@ -139,7 +143,11 @@ impl Store {
 
 async fn run_locked(connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
     sqlx::raw_sql("set statement_timeout = 0; set lock_timeout = 0").execute(&mut *connection).await?;
-    sqlx::query(LOCK_MIGRATIONS).bind(MIGRATOR_LOCK).execute(&mut *connection).await?;
+    // Asked for again and again: a statement that waits for the lock holds a snapshot, and an index that another migrator
+    // makes concurrently waits for every snapshot to go.
+    while !sqlx::query_scalar::<_, bool>(LOCK_MIGRATIONS).bind(MIGRATOR_LOCK).fetch_one(&mut *connection).await? {
+        tokio::time::sleep(LOCK_ASKED_EVERY).await;
+    }
     // Behind a DDL statement that waits, everybody else waits too.
     sqlx::raw_sql("set lock_timeout = '10s'").execute(&mut *connection).await?;
     let migrator = migrator();

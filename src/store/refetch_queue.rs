@@ -22,19 +22,21 @@ statements! {
         select object_id from billsync.refetch_queue where after <= $1 order by after, object_id limit $2";
 
     /// The facts say whether asking is still of use: an order that nobody knows, or a payment method that a user's row names
-    /// and of which the row's customer has no fact. Whoever lives by a test clock is left alone.
+    /// and of which none of the row's customers has a fact. Whoever lives by a test clock is left alone.
     FIND_REFETCH_CONDITIONS = "\
         select distinct on (q.object_id) q.object_id, q.attempts, o.provider, o.object_type, o.owner_id, o.as_of, \
             b.stripe_customer_id as named_by, \
             case when w.test_clock is not null then false \
                 when q.reason = 'ambiguous' then coalesce(o.ambiguous, false) \
-                else b.user_id is not null and (o.fact is null or o.owner_id is null) end as holds \
+                else b.user_id is not null \
+                    and (o.fact is null or o.owner_id is null or w.clerk_user_id is distinct from u.user_id) end as holds \
         from billsync.refetch_queue q \
         left join billsync.provider_objects o \
             on o.object_id = q.object_id and o.account = '' and o.provider in ('stripe', 'clerk') \
         left join public.user_billing b on b.payment_method_id = q.object_id \
+        left join public.users u on u.id = b.user_id \
         left join billsync.owners w on w.owner_id = coalesce(o.owner_id, b.stripe_customer_id) \
-        where q.object_id = any($1) order by q.object_id, o.provider desc, b.user_id";
+        where q.object_id = any($1) order by q.object_id, o.provider desc, holds desc, b.user_id";
 
     DELETE_REFETCHES = "delete from billsync.refetch_queue where object_id = any($1)";
 

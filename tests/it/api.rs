@@ -5,7 +5,9 @@ mod description;
 mod events;
 mod items;
 mod jobs;
+mod key_set;
 mod own_rows;
+mod pooled;
 mod profiles;
 mod sessions;
 
@@ -43,8 +45,13 @@ pub async fn api() -> Api {
 
 /// The same with other options.
 pub async fn api_with(change: impl FnOnce(&mut ServerOptions)) -> Api {
+    api_on(|url| StoreSettings::new(url), change).await
+}
+
+/// The same on a store with other settings.
+pub async fn api_on(settings: impl FnOnce(&str) -> StoreSettings, change: impl FnOnce(&mut ServerOptions)) -> Api {
     let database = database().await;
-    let store = Store::connect(&StoreSettings::new(&database.url)).await.unwrap();
+    let store = Store::connect(&settings(&database.url)).await.unwrap();
     store.apply_plans(catalog(None).plans()).await.unwrap();
     let bench = Bench { database, store, rules: Rules::default(), clock: Clock::manual(at("2026-03-10T12:00:00Z")) };
     let mut options = ServerOptions {

@@ -123,7 +123,7 @@ fn verified(body: &Value) -> VerifiedBody {
     VerifiedBody::from_operator(Bytes::from(body.to_string()))
 }
 
-fn arcs(events: impl IntoIterator<Item = Event>) -> Vec<Arc<Event>> {
+pub fn arcs(events: impl IntoIterator<Item = Event>) -> Vec<Arc<Event>> {
     events.into_iter().map(Arc::new).collect()
 }
 

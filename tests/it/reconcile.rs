@@ -5,6 +5,7 @@ mod catch_up;
 mod clerk_history;
 mod clerk_refetch;
 mod commands;
+mod interruptions;
 mod many;
 mod races;
 mod refetch;

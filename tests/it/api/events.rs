@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use billsync::ingest::transaction::commit_failed;
+use billsync::store::statements;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
-use super::api;
+use super::{Api, api};
 use crate::batch::{customer, stripe_event};
 
 fn ids(rows: &[Value]) -> Vec<&str> {
@@ -126,4 +128,50 @@ async fn two_events_of_one_id_are_told_apart_by_provider() {
     api.refuses("GET", "/v1/events/msg_user_1", "", 400, "provider").await;
     assert_eq!(api.read("/v1/events/msg_user_1?provider=stripe").await["event_type"], "customer.created");
     assert_eq!(api.read("/v1/events/msg_user_1?provider=clerk").await["event_type"], "user.created");
+}
+
+/// The plan of the list of events with these values in place of NULLs.
+async fn plan(api: &Api, values: &[(usize, &str)]) -> String {
+    let (_, sql) = statements().into_iter().find(|(name, _)| *name == "LIST_LEDGER").unwrap();
+    let argument = |number: usize| match values.iter().find(|(place, _)| *place == number) {
+        Some((_, value)) => (*value).to_owned(),
+        None if number == 10 => "51".to_owned(),
+        None if number == 11 => "false".to_owned(),
+        None => "null".to_owned(),
+    };
+    let arguments: Vec<String> = (1..=11).map(argument).collect();
+    let mut connection = api.bench.database.connect().await;
+    let prepare = format!("set plan_cache_mode = force_custom_plan; prepare ledger as {sql}");
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await.unwrap();
+    let explain = AssertSqlSafe(format!("explain execute ledger({})", arguments.join(", ")));
+    let rows = sqlx::raw_sql(explain).fetch_all(&mut connection).await.unwrap();
+    rows.iter().map(|row| sqlx::Row::get::<String, _>(row, 0)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_page_is_read_by_an_index_also_of_a_rare_type() {
+    let api = api().await;
+    api.bench
+        .database
+        .execute(
+            "insert into billsync.webhook_events (provider, event_id, event_type, owner_id, occurred_at, received_at, source, outcome) \
+             select 'stripe', 'evt_' || n, case when n % 10000 = 0 then 'charge.dispute.created' when n % 3 = 0 then 'invoice.paid' \
+                    else 'customer.updated' end, 'cus_' || n % 500, t, t, 'webhook', 'applied' \
+             from generate_series(1, 30000) n, lateral (select '2026-01-01Z'::timestamptz + n * interval '1 minute') x(t)",
+        )
+        .await;
+    api.bench.database.execute("analyze billsync.webhook_events").await;
+    for (values, index) in [
+        (&[][..], "webhook_events_received_at_idx"),
+        (&[(3, "'charge.dispute.created'")], "webhook_events_event_type_idx"),
+        (&[(3, "'charge.dispute.created'"), (8, "'2026-01-10Z'"), (9, "'evt_9'")], "webhook_events_event_type_idx"),
+        (&[(5, "'cus_7'")], "webhook_events_owner_id_idx"),
+        (&[(6, "'2026-01-20Z'"), (7, "'2026-01-21Z'")], "webhook_events_received_at_idx"),
+    ] {
+        let plan = plan(&api, values).await;
+        assert!(plan.contains(index) && !plan.contains("Seq Scan on webhook_events"), "{values:?}:\n{plan}");
+    }
+    // None at all is found as quickly.
+    let plan = plan(&api, &[(3, "'no.such.type'")]).await;
+    assert!(plan.contains("webhook_events_event_type_idx"), "{plan}");
 }

@@ -16,14 +16,14 @@ use super::{Api, TOKEN, api, api_with};
 
 const PRIVATE_KEY: &str = include_str!("../../../src/domain/signature/session_token/tests/private_key.pem");
 const PUBLIC_KEY: &str = include_str!("../../../src/domain/signature/session_token/tests/public_key.pem");
-const MODULUS: &str = include_str!("../../../src/domain/signature/session_token/tests/modulus.txt");
-const ISSUER: &str = "https://clerk.example.com";
+pub const MODULUS: &str = include_str!("../../../src/domain/signature/session_token/tests/modulus.txt");
+pub const ISSUER: &str = "https://clerk.example.com";
 
 fn rules() -> SessionRules {
     SessionRules { issuer: ISSUER.into(), authorized_parties: Vec::new() }
 }
 
-fn signed(key_id: &str, claims: &Value) -> String {
+pub fn signed(key_id: &str, claims: &Value) -> String {
     let pem: String = PRIVATE_KEY.lines().filter(|line| !line.starts_with("-----")).collect();
     let pair = RsaKeyPair::from_pkcs8(&STANDARD.decode(pem).unwrap()).unwrap();
     let header = json!({"alg": "RS256", "kid": key_id}).to_string();

@@ -134,3 +134,37 @@ async fn a_detached_card_that_is_still_named_is_known_once_it_was_asked_for() {
     assert_eq!(world.column("user_subscriptions", "billing_sync_status").await, "synced");
     assert_eq!(queue(&world).await, json!([]));
 }
+
+#[tokio::test]
+async fn what_is_known_as_somebody_elses_is_asked_for_as_long_as_a_row_names_it() {
+    let world = with_unknown_payment_method().await;
+    // Events tell of the card as another customer's, so of whose it is as the row names it only Stripe can say.
+    world.deliver(&stripe_event("evt_other", "payment_method.attached", now(), card("pm_9", 2, "1881"))).await;
+    world.fake.put([card("pm_9", 2, "1881")]);
+    assert_eq!(world.reconciler.drain_refetches().await.unwrap().postponed, 1);
+    assert_eq!(world.column("user_subscriptions", "billing_sync_status").await, "needs_reconcile");
+    assert_eq!(world.column("user_billing", "card_last_4").await, Value::Null);
+    world.clock.set(now() + TimeDelta::minutes(1));
+    world.fake.put([card("pm_9", 1, "1881")]);
+    assert_eq!(world.reconciler.drain_refetches().await.unwrap().settled, 1);
+    assert_eq!(world.column("user_billing", "card_last_4").await, "1881");
+    assert_eq!(world.column("user_subscriptions", "billing_sync_status").await, "synced");
+}
+
+#[tokio::test]
+async fn a_source_that_names_no_customer_is_asked_for() {
+    let world = World::with_linked_customer().await;
+    let source = |customer: Value| {
+        json!({"id": "src_1", "object": "source", "type": "card", "customer": customer, "created": 1_760_000_000,
+            "card": {"brand": "Visa", "last4": "0077", "exp_month": 8, "exp_year": 2031}})
+    };
+    world.deliver(&stripe_event("evt_src", "source.chargeable", now() - TimeDelta::minutes(5), source(Value::Null))).await;
+    let mut named = customer(1);
+    named["default_source"] = json!("src_1");
+    world.fake.put([named.clone()]);
+    world.deliver(&stripe_event("evt_c", "customer.updated", now() - TimeDelta::minutes(4), named)).await;
+    assert_eq!(queue(&world).await, json!([["src_1", 0]]));
+    world.fake.put([source(json!("cus_1"))]);
+    assert_eq!(world.reconciler.drain_refetches().await.unwrap().settled, 1);
+    assert_eq!(world.column("user_billing", "card_last_4").await, "0077");
+}
