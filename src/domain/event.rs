@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::domain::billing::facts::Fact;
+use crate::domain::json_text::JsonText;
 
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -199,7 +199,7 @@ pub struct Snapshot {
     /// The whole object, redacted, fit for `jsonb`. `None` for the stub `{id, object, deleted}`.
     pub object: Option<Arc<str>>,
     /// Stripe's `previous_attributes`, an object; `None` when absent.
-    pub previous_attributes: Option<Arc<Value>>,
+    pub previous_attributes: Option<JsonText>,
     /// The narrow values that the projection reads; `None` for a stub and for types that are mirrored only.
     pub fact: Option<Arc<Fact>>,
 }

@@ -3,15 +3,17 @@
 //! provider here.
 
 mod field;
+mod kept;
 mod parser;
 mod rewrite;
 mod text;
 mod value;
 
 pub use field::{LONGEST_ID, Unreadable, readable_milliseconds, readable_seconds, required_id, required_text};
+pub use kept::JsonText;
 pub use parser::SyntaxError;
 pub use rewrite::{Edit, Edits};
-pub use value::{Elements, Members, Value};
+pub use value::{Elements, Keys, Members, Value};
 
 /// Nesting that is read; deeper text is kept, not interpreted. Stack-based readers further on, Postgres among them, stay
 /// far below their own limits.
@@ -91,11 +93,11 @@ impl<'a> Document<'a> {
 
     /// Every member with one of these names, of any object at any depth, as (key, value).
     #[inline]
-    pub fn find_all<const N: usize>(&self, names: [&'static str; N]) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
+    pub fn find_all<const N: usize>(&self, names: &Keys<N>) -> impl Iterator<Item = (Value<'_>, Value<'_>)> {
         // A bit for each of 256 classes of names rules out nearly every node at once.
         let mut classes = [0u64; 4];
-        for name in names {
-            let class = text::fingerprint(name.as_bytes()) as u8;
+        for fingerprint in names.fingerprints {
+            let class = fingerprint as u8;
             classes[usize::from(class >> 6)] |= 1 << (class & 63);
         }
         let is_candidate = move |node: &Node| {
@@ -104,7 +106,7 @@ impl<'a> Document<'a> {
         };
         let candidates = self.nodes.iter().enumerate().filter(move |(_, node)| is_candidate(node));
         let members = candidates.map(|(index, _)| (Value::new(self, index), Value::new(self, index + 1)));
-        members.filter(move |(key, _)| names.iter().any(|name| key.says(name)))
+        members.filter(|(key, _)| names.names.iter().any(|name| key.says(name)))
     }
 }
 

@@ -6,16 +6,17 @@ mod operator;
 pub mod rebuilding;
 mod relations;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use hashbrown::HashMap;
 
 use crate::domain::billing::accounts::relations::Relations;
 use crate::domain::billing::customer_facts::{ClerkFacts, CustomerFacts, Known};
 use crate::domain::billing::effects;
 use crate::domain::billing::facts::{ClerkUser, Import, is_projected_type};
 use crate::domain::billing::linking::{self, LinkEvidence};
-use crate::domain::billing::ordering::{self, Verdict};
+use crate::domain::billing::ordering::{self, Admission, Verdict};
 use crate::domain::billing::plan::Catalog;
 use crate::domain::billing::projection::{self, UserFacts};
 use crate::domain::billing::rows::{Effect, Rows, UsageReset};
@@ -34,20 +35,26 @@ const REFETCH_DELAY: TimeDelta = TimeDelta::seconds(2);
 /// The accounts that a batch concerns, in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    objects: BTreeMap<ObjectKey, StoredObject>,
-    changed_objects: BTreeSet<ObjectKey>,
-    customers: BTreeMap<String, CustomerFacts>,
-    payers: BTreeMap<String, ClerkFacts>,
-    clerk_users: BTreeMap<String, Known<ClerkUser>>,
-    imports: BTreeMap<String, Import>,
-    clocks: BTreeMap<String, DateTime<Utc>>,
-    owners: BTreeMap<String, Owner>,
-    original_owners: BTreeMap<String, Owner>,
+    objects: HashMap<ObjectKey, Box<ObjectState>>,
+    customers: HashMap<String, CustomerFacts>,
+    payers: HashMap<String, ClerkFacts>,
+    clerk_users: HashMap<String, Known<ClerkUser>>,
+    imports: HashMap<String, Import>,
+    clocks: HashMap<String, DateTime<Utc>>,
+    owners: HashMap<String, Owner>,
+    original_owners: HashMap<String, Owner>,
     relations: Relations,
-    operator_links: BTreeMap<String, OperatorLink>,
-    users: BTreeMap<String, UserState>,
+    operator_links: HashMap<String, OperatorLink>,
+    users: BTreeMap<String, Box<UserState>>,
     refetches: BTreeMap<String, Refetch>,
     alerts: Vec<Alert>,
+}
+
+#[derive(Clone, Debug)]
+struct ObjectState {
+    object: StoredObject,
+    /// Whether it differs from what was loaded.
+    changed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +63,14 @@ struct UserState {
     /// As loaded; `None` for rows that have to be made.
     original: Option<Rows>,
     usage_reset: Option<UsageReset>,
+}
+
+impl UserState {
+    /// Of a user whose rows have to be made.
+    fn new(user_id: &str, created_at: DateTime<Utc>, rows: Rows, usage_reset: Option<UsageReset>) -> UserState {
+        let current = StoredUser { user_id: user_id.to_owned(), created_at, rows, requested_plan: None, requested_at: None };
+        UserState { current, original: None, usage_reset }
+    }
 }
 
 /// What one event did.
@@ -75,11 +90,11 @@ pub struct Context<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Whom an event concerns.
+/// Whom an event concerns, in any order and any number of times.
 #[derive(Default)]
 struct Touched {
-    customers: BTreeSet<String>,
-    users: BTreeSet<String>,
+    customers: Vec<String>,
+    users: Vec<String>,
 }
 
 impl Accounts {
@@ -101,14 +116,15 @@ impl Accounts {
             if object.key.account.is_empty() {
                 accounts.index(&object);
             }
-            accounts.objects.insert(object.key.clone(), object);
+            accounts.objects.insert(object.key.clone(), Box::new(ObjectState { object, changed: false }));
         }
         for summary in loaded.invoice_summaries {
             accounts.customer_mut(&summary.customer_id).invoices.insert_summary(summary);
         }
         for user in loaded.users {
             let original = Some(user.rows.clone());
-            accounts.users.insert(user.user_id.clone(), UserState { current: user, original, usage_reset: None });
+            let state = UserState { current: user, original, usage_reset: None };
+            accounts.users.insert(state.current.user_id.clone(), Box::new(state));
         }
         accounts
     }
@@ -138,7 +154,7 @@ impl Accounts {
 
     /// Resolves a customer's link anew, without an event: the operator spoke.
     pub fn relink(&mut self, customer_id: &str, context: Context<'_>) -> Vec<Effect> {
-        self.settle(Touched { customers: BTreeSet::from([customer_id.to_owned()]), ..Touched::default() }, context)
+        self.settle(Touched { customers: vec![customer_id.to_owned()], ..Touched::default() }, context)
     }
 
     /// Re-projects a user without an event: the clock or the catalog changed.
@@ -163,17 +179,18 @@ impl Accounts {
 
     /// An object as it is stored.
     pub fn object(&self, key: &ObjectKey) -> Option<&StoredObject> {
-        self.objects.get(key)
+        self.objects.get(key).map(|state| &state.object)
     }
 
     /// Everything that differs from what was loaded, sorted by key, one entry a key.
-    pub fn into_changes(mut self) -> Changes {
-        let mut objects = Vec::with_capacity(self.changed_objects.len());
-        for key in &self.changed_objects {
-            objects.extend(self.objects.remove(key));
-        }
+    pub fn into_changes(self) -> Changes {
+        let changed = self.objects.into_values().filter(|state| state.changed);
+        let mut objects: Vec<StoredObject> = changed.map(|state| state.object).collect();
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         let original_owners = self.original_owners;
-        let owners = self.owners.into_values().filter(|owner| original_owners.get(&owner.owner_id) != Some(owner)).collect();
+        let differs = |owner: &Owner| original_owners.get(&owner.owner_id) != Some(owner);
+        let mut owners: Vec<Owner> = self.owners.into_values().filter(differs).collect();
+        owners.sort_unstable_by(|a, b| a.owner_id.cmp(&b.owner_id));
         let users = self.users.into_iter().filter_map(|(user_id, state)| {
             let is_new = state.original.is_none();
             let old = state.original.unwrap_or_default();
@@ -192,7 +209,7 @@ impl Accounts {
     /// Everything in memory, as a load of all of it would give it.
     pub fn into_loaded(self) -> Loaded {
         Loaded {
-            objects: self.objects.into_values().collect(),
+            objects: self.objects.into_values().map(|state| state.object).collect(),
             invoice_summaries: Vec::new(),
             owners: self.owners.into_values().collect(),
             operator_links: self.operator_links.into_values().collect(),
@@ -214,16 +231,19 @@ impl Accounts {
     }
 
     fn admit(&mut self, snapshot: &Snapshot, touched: &mut Touched, rules: &Rules) -> Verdict {
-        let before = self.objects.remove(&snapshot.key);
+        let (key, before) = match self.objects.remove_entry(&snapshot.key) {
+            Some((key, state)) => (key, Some(state)),
+            None => (snapshot.key.clone(), None),
+        };
         let (owner_before, fact_before) = match &before {
-            Some(object) => (object.owner_id.clone(), object.fact.clone()),
+            Some(state) => (state.object.owner_id.clone(), state.object.fact.clone()),
             None => (None, None),
         };
-        let admission = ordering::admit(before, snapshot);
-        let object = admission.object;
+        let changed_before = before.as_ref().is_some_and(|state| state.changed);
+        let Admission { object, verdict, changed } = ordering::admit(before.map(|state| state.object), snapshot);
         if is_projected(snapshot) {
             self.note_facts(snapshot, touched);
-            if admission.changed {
+            if changed {
                 if let (Some(owner), Some(fact)) =
                     (owner_before.as_ref().filter(|_| owner_before != object.owner_id), fact_before)
                 {
@@ -231,16 +251,14 @@ impl Accounts {
                 }
                 self.index(&object);
                 let concerned = if object.key.provider == Provider::Stripe { &mut touched.customers } else { &mut touched.users };
-                concerned.extend([owner_before, object.owner_id.clone()].into_iter().flatten());
+                object.owner_id.iter().for_each(|owner| touch(concerned, owner));
+                concerned.extend(owner_before.filter(|before| object.owner_id.as_ref() != Some(before)));
                 self.update_owner(&object, touched, rules);
                 self.note_ambiguity(&object);
             }
         }
-        if admission.changed {
-            self.changed_objects.insert(object.key.clone());
-        }
-        self.objects.insert(object.key.clone(), object);
-        admission.verdict
+        self.objects.insert(key, Box::new(ObjectState { object, changed: changed || changed_before }));
+        verdict
     }
 
     /// Remembers that the provider has spoken of the customer: an import's word no longer counts for it.
@@ -249,7 +267,7 @@ impl Accounts {
         if !self.customer_mut(owner_id).has_facts {
             self.customer_mut(owner_id).has_facts = true;
             self.change_owner(owner_id, |owner| owner.has_facts = true);
-            touched.customers.insert(owner_id.to_owned());
+            touch(&mut touched.customers, owner_id);
         }
     }
 
@@ -267,14 +285,12 @@ impl Accounts {
             return;
         }
         match event.provider {
-            Provider::Stripe => touched.customers.insert(owner_id.clone()),
-            Provider::Clerk | Provider::Import => touched.users.insert(owner_id.clone()),
+            Provider::Stripe => touch(&mut touched.customers, owner_id),
+            Provider::Clerk | Provider::Import => touch(&mut touched.users, owner_id),
         };
         // What others find an owner by stays as it is, so the relations need not be told.
-        let owner = match self.owners.get_mut(owner_id) {
-            Some(owner) => owner,
-            None => self.owners.entry(owner_id.clone()).or_insert(Owner { owner_id: owner_id.clone(), ..Owner::default() }),
-        };
+        let nothing = || Owner { owner_id: owner_id.clone(), ..Owner::default() };
+        let owner = self.owners.entry_ref(owner_id.as_str()).or_insert_with(nothing);
         if owner.newest.as_ref().is_none_or(|known| (known.at, &known.event_id) <= (event.occurred_at, &event.id)) {
             let (event_id, event_type) = (event.id.clone(), event.event_type.clone());
             owner.newest = Some(NewestEvent { at: event.occurred_at, event_id, event_type, failed });
@@ -292,13 +308,21 @@ impl Accounts {
 
     /// Links the customers anew, then projects everybody concerned.
     fn settle(&mut self, touched: Touched, context: Context<'_>) -> Vec<Effect> {
-        let mut users = touched.users;
-        for customer_id in &touched.customers {
+        let (mut customers, mut users) = (touched.customers, touched.users);
+        sort_once(&mut customers);
+        for customer_id in &customers {
             let before = self.owners.get(customer_id).and_then(|owner| owner.clerk_user_id.clone());
             let after = self.link(customer_id, context.rules);
-            users.extend([before, after].into_iter().flatten());
+            users.extend(before.filter(|before| after.as_ref() != Some(before)));
+            users.extend(after);
         }
-        users.iter().flat_map(|user_id| self.project(user_id, context)).collect()
+        sort_once(&mut users);
+        let mut effects = Vec::new();
+        for user_id in &users {
+            let of_user = self.project(user_id, context);
+            if effects.is_empty() { effects = of_user } else { effects.extend(of_user) }
+        }
+        effects
     }
 
     fn link(&mut self, customer_id: &str, rules: &Rules) -> Option<String> {
@@ -361,20 +385,17 @@ impl Accounts {
             self.refetches.entry(refetch.object_id.clone()).or_insert(refetch);
         }
         self.alerts.extend(projected.alerts);
-        let state = self.users.entry(user_id.to_owned()).or_insert_with(|| UserState {
-            current: StoredUser {
-                user_id: user_id.to_owned(),
-                created_at: context.now,
-                rows: Rows::default(),
-                requested_plan: None,
-                requested_at: None,
-            },
-            original: None,
-            usage_reset: None,
-        });
-        state.current.rows = projected.rows;
-        // A second reset within a batch finds counters that are zero already: the first one's archive stands.
-        state.usage_reset = state.usage_reset.take().or(projected.usage_reset);
+        match self.users.get_mut(user_id) {
+            Some(state) => {
+                state.current.rows = projected.rows;
+                // A second reset within a batch finds counters that are zero already: the first one's archive stands.
+                state.usage_reset = state.usage_reset.take().or(projected.usage_reset);
+            }
+            None => {
+                let state = UserState::new(user_id, context.now, projected.rows, projected.usage_reset);
+                self.users.insert(user_id.to_owned(), Box::new(state));
+            }
+        }
         effects
     }
 
@@ -390,7 +411,7 @@ impl Accounts {
         if first.is_some_and(|snapshot| snapshot.object_type == "test_helpers.test_clock") {
             return (Outcome::Applied, None);
         }
-        let owner_id = first.and_then(|snapshot| self.objects.get(&snapshot.key)?.owner_id.as_deref());
+        let owner_id = first.and_then(|snapshot| self.object(&snapshot.key)?.owner_id.as_deref());
         let Some(owner_id) = owner_id else {
             return (Outcome::Unlinked, Some("the object belongs to no customer".into()));
         };
@@ -404,6 +425,19 @@ impl Accounts {
             Some(user_id) => (Outcome::Unlinked, Some(format!("user {user_id} is not known yet"))),
         }
     }
+}
+
+/// Adds an id, which most often is the one that was added last.
+fn touch(ids: &mut Vec<String>, id: &str) {
+    if ids.last().is_none_or(|last| last != id) {
+        ids.push(id.to_owned());
+    }
+}
+
+/// Each of them once, in one order whatever the order of arrival.
+fn sort_once(ids: &mut Vec<String>) {
+    ids.sort_unstable();
+    ids.dedup();
 }
 
 /// Whether linking or projection read the object; a Connect account's are mirrored alone.

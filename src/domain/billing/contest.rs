@@ -6,8 +6,6 @@ mod leaves;
 
 use std::cell::OnceCell;
 
-use serde_json::{Map, Value as Json};
-
 use self::leaves::{holds, same, same_with};
 use crate::domain::billing::facts::Fact;
 use crate::domain::billing::stored::Contender;
@@ -131,7 +129,7 @@ struct Candidate<'a> {
     /// `None` only for text that is not JSON, which nobody writes into the contenders.
     object: OnceCell<Option<Document<'a>>>,
     /// Its `previous_attributes`; `None` when it has none.
-    previous: Option<&'a Map<String, Json>>,
+    previous: OnceCell<Option<Document<'a>>>,
     /// Whether it differs from what it says it was before.
     changed_something: OnceCell<bool>,
     progress: (u8, i64),
@@ -142,7 +140,7 @@ impl<'a> Candidate<'a> {
         Candidate {
             contender,
             object: OnceCell::new(),
-            previous: contender.evidence.previous_attributes.as_deref().and_then(Json::as_object).filter(|map| !map.is_empty()),
+            previous: OnceCell::new(),
             changed_something: OnceCell::new(),
             progress: contender.fact.as_deref().map_or((0, 0), progress),
         }
@@ -150,6 +148,11 @@ impl<'a> Candidate<'a> {
 
     fn object(&self) -> Option<Value<'_>> {
         self.object.get_or_init(|| Document::parse(&self.contender.object).ok()).as_ref().map(Document::root)
+    }
+
+    fn previous(&self) -> Option<Value<'_>> {
+        let parse = || Document::parse(self.contender.evidence.previous_attributes.as_ref()?.as_str()).ok();
+        self.previous.get_or_init(parse).as_ref().map(Document::root).filter(|previous| previous.members().next().is_some())
     }
 
     fn type_rank(&self) -> TypeRank {
@@ -172,18 +175,18 @@ impl<'a> Candidate<'a> {
 
     /// Whether `later` says that it changed a state in which its changed attributes had this one's values.
     fn precedes(&self, later: &Candidate<'_>) -> bool {
-        let Some(previous) = later.previous.filter(|_| self.may_precede(later)) else { return false };
+        let Some(previous) = later.previous().filter(|_| self.may_precede(later)) else { return false };
         holds(self.object(), previous) && *later.changed_something.get_or_init(|| !holds(later.object(), previous))
     }
 
     /// Whether `later`, with what it changed put back, is this one.
     fn immediately_precedes(&self, later: &Candidate<'_>) -> bool {
-        self.precedes(later) && later.previous.is_some_and(|previous| same_with(later.object(), previous, self.object()))
+        self.precedes(later) && later.previous().is_some_and(|previous| same_with(later.object(), previous, self.object()))
     }
 
     /// What an ordering asks of two neighbours. Without `previous_attributes` a snapshot may only follow an equal object.
     fn may_be_followed_by(&self, later: &Candidate<'_>, immediately: bool) -> bool {
-        if later.previous.is_none() {
+        if later.previous().is_none() {
             self.may_precede(later) && self.shows_the_same(later)
         } else if immediately {
             self.immediately_precedes(later)
@@ -192,8 +195,10 @@ impl<'a> Candidate<'a> {
         }
     }
 
+    /// What is decoded of an object is a function of it: where that differs, there is no need to compare the rest.
     fn shows_the_same(&self, other: &Candidate<'_>) -> bool {
-        self.contender.object == other.contender.object || same(self.object(), other.object())
+        self.contender.object == other.contender.object
+            || self.contender.fact == other.contender.fact && same(self.object(), other.object())
     }
 }
 

@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use serde_json::{Map, Value};
 
 use crate::domain::billing::rows::{Effect, EmailEntry, Rows};
 
 /// Every column that differs. `old` is `None` for rows that did not exist: then every column that has a value.
 pub fn diff(user_id: &str, old: Option<&Rows>, new: &Rows) -> Vec<Effect> {
-    let mut found = Difference { user_id, table: "", effects: Vec::new() };
+    // An event that changes anything changes a few columns; one that makes the rows, most.
+    let effects = Vec::with_capacity(if old.is_some() { 8 } else { 24 });
+    let mut found = Difference { user_id, table: "", effects };
     macro_rules! columns {
         ($table:literal: $($column:literal => $($field:ident).+),+ $(,)?) => {
             found.table = $table;
@@ -94,8 +96,21 @@ impl Column for String {
 
 impl Column for DateTime<Utc> {
     fn value(&self) -> Value {
-        Value::String(self.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        Value::String(rfc3339(*self))
     }
+}
+
+/// As RFC 3339 in UTC. Whole seconds of four-digit years, which nearly all are, are written without the formatting machinery.
+fn rfc3339(at: DateTime<Utc>) -> String {
+    if at.timestamp_subsec_nanos() != 0 || !(0..=9999).contains(&at.year()) {
+        return at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    }
+    let year = at.year().unsigned_abs();
+    let pairs = [year / 100, year % 100, at.month(), at.day(), at.hour(), at.minute(), at.second()];
+    let [a, b, c, d, e, f, g] = pairs.map(|pair| [b'0' + (pair / 10) as u8, b'0' + (pair % 10) as u8]);
+    let text =
+        [a[0], a[1], b[0], b[1], b'-', c[0], c[1], b'-', d[0], d[1], b'T', e[0], e[1], b':', f[0], f[1], b':', g[0], g[1], b'Z'];
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 impl Column for i32 {
@@ -149,7 +164,9 @@ mod tests {
 
     #[test]
     fn columns_are_written_as_the_serialiser_would_write_them() {
-        for due_at in [None, DateTime::from_timestamp(1_790_000_000, 0), DateTime::from_timestamp(-1, 5_000_000)] {
+        let instants = [(1_790_000_000, 0), (951_827_696, 0), (-1, 5_000_000), (-62_200_000_000, 0), (253_402_300_800, 0)];
+        let instants = instants.map(|(seconds, nanos)| DateTime::from_timestamp(seconds, nanos));
+        for due_at in instants.into_iter().chain([None]) {
             assert_eq!(due_at.value(), json!(due_at));
             for suppressed in [false, true] {
                 let other = BTreeMap::from([("template".to_owned(), json!({"id": 7}))]);

@@ -84,7 +84,7 @@ pub fn plan_schedule(
 }
 
 fn key(kind: &str, subject: &str) -> String {
-    format!("{kind}:{subject}")
+    [kind, ":", subject].concat()
 }
 
 /// `None` only beyond what a timestamp can hold.

@@ -49,7 +49,7 @@ pub fn admit(stored: Option<StoredObject>, snapshot: &Snapshot) -> Admission {
         changed = true;
         won = true;
     }
-    let naming = best_naming(&object, snapshot);
+    let naming = if speaks_alone(&object, snapshot) { None } else { best_naming(&object, snapshot) };
     if let Some(text) = &snapshot.object {
         let key = (snapshot.terminal, snapshot.as_of, !snapshot.from_read);
         match object.winner.as_ref().map(|winner| key.cmp(&key_of(winner))) {
@@ -169,6 +169,15 @@ fn join(object: &mut StoredObject, snapshot: &Snapshot, text: &Arc<str>) -> (boo
     (true, leads)
 }
 
+/// Whether the snapshot is about to win and names the owner itself, so that nobody else has to be asked.
+fn speaks_alone(object: &StoredObject, snapshot: &Snapshot) -> bool {
+    let supersedes = |winner: &Winner| (winner.terminal, winner.as_of) < (snapshot.terminal, snapshot.as_of);
+    snapshot.object.is_some()
+        && snapshot.owner_id.is_some()
+        && object.owner_evidence.is_none()
+        && object.winner.as_ref().is_none_or(supersedes)
+}
+
 /// The greatest snapshot that names an owner, among all that are known.
 fn best_naming(object: &StoredObject, snapshot: &Snapshot) -> Option<OwnerEvidence> {
     let naming = |terminal, as_of, event_id: &str, owner_id: &Option<String>| {
@@ -184,13 +193,19 @@ fn best_naming(object: &StoredObject, snapshot: &Snapshot) -> Option<OwnerEviden
 
 /// The owner is the winner's, else that of the greatest snapshot that names one. Returns whether anything changed.
 fn settle_owner(object: &mut StoredObject, naming: Option<OwnerEvidence>) -> bool {
-    let before = (object.owner_id.clone(), object.owner_evidence.clone());
     let named_by_winner = object.winner.as_ref().is_some_and(|winner| winner.names_owner);
+    let mut changed = false;
     if !named_by_winner {
-        object.owner_id = naming.as_ref().map(|evidence| evidence.owner_id.clone());
+        let owner_id = naming.as_ref().map(|evidence| &evidence.owner_id);
+        if object.owner_id.as_ref() != owner_id {
+            object.owner_id = owner_id.cloned();
+            changed = true;
+        }
     }
-    object.owner_evidence = naming.filter(|evidence| !named_by_winner || outlasts_winner(object, evidence));
-    before != (object.owner_id.clone(), object.owner_evidence.clone())
+    let evidence = naming.filter(|evidence| !named_by_winner || outlasts_winner(object, evidence));
+    changed |= object.owner_evidence != evidence;
+    object.owner_evidence = evidence;
+    changed
 }
 
 /// Whether the evidence has to be kept beside a winner that names the owner itself: a deletion never competes for the

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::domain::billing::facts::Fact;
 use crate::domain::billing::rows::{Rows, UsageReset};
 use crate::domain::event::{ObjectKey, TypeRank};
+use crate::domain::json_text::JsonText;
 
 /// One row of `billsync.provider_objects`.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_read: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous_attributes: Option<Arc<Value>>,
+    pub previous_attributes: Option<JsonText>,
     /// Whether it precedes another contender; noted once there are too many of them to be compared again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precedes: Option<bool>,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::billing::facts::{ClerkItem, ClerkItemTrial, ClerkPaymentAttempt, ClerkSubscription};
-use crate::domain::json_text::{Unreadable, Value, required_id, required_text};
+use crate::domain::json_text::{Keys, Unreadable, Value, required_id, required_text};
 
 /// Who pays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Payer {
 
 /// Reads the payer of a billing object.
 pub(super) fn read_payer(object: Value<'_>) -> Payer {
-    let fields = object.get("payer").map(|payer| payer.pick(["user_id", "organization_id"]));
+    let fields = object.get("payer").map(|payer| payer.pick(const { &Keys::new(["user_id", "organization_id"]) }));
     let [user_id, organization_id] = fields.unwrap_or_default();
     match (user_id.and_then(Value::as_id), organization_id.and_then(Value::as_text)) {
         (Some(user_id), _) => Payer::User(user_id),
@@ -42,9 +42,9 @@ pub(super) struct Item {
 
 /// Reads an item. Required: id, status, payer. `past_due_at` is its subscription's.
 pub(super) fn read_item(item: Value<'_>, user_id: Option<&str>, past_due_at: Option<DateTime<Utc>>) -> Result<Item, Unreadable> {
-    let names = ["id", "status", "created_at", "plan", "is_free_trial", "period_start", "period_end"];
+    let names = const { &Keys::new(["id", "status", "created_at", "plan", "is_free_trial", "period_start", "period_end"]) };
     let [id, status, created_at, plan, is_free_trial, period_start, period_end] = item.pick(names);
-    let [canceled_at, own_past_due_at] = item.pick(["canceled_at", "past_due_at"]);
+    let [canceled_at, own_past_due_at] = item.pick(const { &Keys::new(["canceled_at", "past_due_at"]) });
     let id = required_id(id, "id")?;
     let status = required_text(status, "status")?;
     let user_id = user_id.ok_or_else(|| Unreadable::new("payer.user_id", "missing or not an id"))?;
@@ -77,7 +77,8 @@ impl Item {
 
 /// The plan that everybody has, or one that costs nothing and does not recur: not a subscription.
 fn is_default_plan(plan: Value<'_>) -> bool {
-    let [is_default, is_recurring, amount, fee] = plan.pick(["is_default", "is_recurring", "amount", "fee"]);
+    let [is_default, is_recurring, amount, fee] =
+        plan.pick(const { &Keys::new(["is_default", "is_recurring", "amount", "fee"]) });
     let amount = amount.or_else(|| fee?.get("amount"));
     let amount = amount.and_then(|amount| amount.as_i64().or_else(|| amount.get("amount")?.as_i64()));
     let says = |value: Option<Value<'_>>, expected| value.and_then(Value::as_bool) == Some(expected);
@@ -86,9 +87,9 @@ fn is_default_plan(plan: Value<'_>) -> bool {
 
 /// Reads a payment attempt. Its items are those of the moment, not facts.
 pub(super) fn read_payment_attempt(attempt: Value<'_>, user_id: Option<String>) -> ClerkPaymentAttempt {
-    let [status, paid_at, items] = attempt.pick(["status", "paid_at", "subscription_items"]);
+    let [status, paid_at, items] = attempt.pick(const { &Keys::new(["status", "paid_at", "subscription_items"]) });
     let starts = items.into_iter().flat_map(Value::elements).filter_map(|item| {
-        let [id, period_start] = item.pick(["id", "period_start"]);
+        let [id, period_start] = item.pick(const { &Keys::new(["id", "period_start"]) });
         Some((id?.as_id()?, period_start?.as_milliseconds()?))
     });
     ClerkPaymentAttempt {

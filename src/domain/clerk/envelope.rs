@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::user;
-use crate::domain::json_text::{Value, required_id};
+use crate::domain::json_text::{Keys, Value, required_id};
 use crate::domain::stripe::MalformedEvent;
 
 /// The objects that are kept.
@@ -50,7 +50,7 @@ pub(super) fn read<'a>(root: Value<'a>, id: &str) -> Result<Envelope<'a>, Malfor
     if id.is_empty() || id.len() > 255 {
         return Err(MalformedEvent("message id: empty or too long".into()));
     }
-    let [object, event_type, timestamp, data] = root.pick(["object", "type", "timestamp", "data"]);
+    let [object, event_type, timestamp, data] = root.pick(const { &Keys::new(["object", "type", "timestamp", "data"]) });
     if object.is_some_and(|object| !object.says("event")) {
         return Err(MalformedEvent("object: not an event".into()));
     }
@@ -113,7 +113,7 @@ impl Envelope<'_> {
     /// Reads the names from the object.
     pub fn names(&self) -> Names {
         let Some(data) = self.data else { return Names::default() };
-        let [id, user_id, nested_user, payer] = data.pick(["id", "user_id", "user", "payer"]);
+        let [id, user_id, nested_user, payer] = data.pick(const { &Keys::new(["id", "user_id", "user", "payer"]) });
         let object_id = id.and_then(Value::as_id);
         if self.object_type == Some(ObjectType::User) {
             let customer_id = user::claimed_customer(data);

@@ -9,7 +9,7 @@ use super::envelope::{Envelope, ObjectType};
 use super::user;
 use crate::domain::billing::facts::Fact;
 use crate::domain::event::{Content, ObjectKey, Provider, Snapshot};
-use crate::domain::json_text::{Document, Edits, Unreadable, Value, required_id};
+use crate::domain::json_text::{Document, Edits, Keys, Unreadable, Value, required_id};
 use crate::domain::stripe::type_rank;
 
 /// Everything that an object is read with.
@@ -52,7 +52,7 @@ fn read_content(reading: &Reading<'_>) -> Result<Content, Unreadable> {
 }
 
 fn read_user(reading: &Reading<'_>, data: Value<'_>) -> Result<Snapshot, Unreadable> {
-    let [id, updated_at, deleted] = data.pick(["id", "updated_at", "deleted"]);
+    let [id, updated_at, deleted] = data.pick(const { &Keys::new(["id", "updated_at", "deleted"]) });
     let id = required_id(id, "id")?;
     let is_deleted = deleted.and_then(Value::as_bool) == Some(true);
     let bare = ["id", "object", "deleted", "external_id", "slug"];
@@ -71,7 +71,8 @@ fn read_user(reading: &Reading<'_>, data: Value<'_>) -> Result<Snapshot, Unreada
 
 fn read_subscription(reading: &Reading<'_>, data: Value<'_>, payer: Option<String>) -> Result<Vec<Snapshot>, Unreadable> {
     // The API's name for them is another one than the webhooks'.
-    let [id, items, read_items, past_due_at] = data.pick(["id", "items", "subscription_items", "past_due_at"]);
+    let [id, items, read_items, past_due_at] =
+        data.pick(const { &Keys::new(["id", "items", "subscription_items", "past_due_at"]) });
     let items = items.or(read_items);
     let id = required_id(id, "id")?;
     let past_due_at: Option<DateTime<Utc>> = past_due_at.and_then(Value::as_milliseconds);

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::envelope::{self, ObjectType};
 use super::{assemble, object};
 use crate::domain::event::{Event, Payload, Source};
-use crate::domain::json_text::{Document, Edits, MAX_DEPTH, Value, required_id, required_text};
+use crate::domain::json_text::{Document, Edits, Keys, MAX_DEPTH, Value, required_id, required_text};
 use crate::domain::stripe::MalformedEvent;
 
 /// What of a user changes without `updated_at`: it would make every read look like another state of the same instant.
@@ -47,7 +47,7 @@ pub fn decode_object(text: &str, read: &ApiRead) -> Result<Event, MalformedEvent
     if !root.is_object() {
         return Err(MalformedEvent("not an object".to_owned()));
     }
-    let [id, object_type, updated_at] = root.pick(["id", "object", "updated_at"]);
+    let [id, object_type, updated_at] = root.pick(const { &Keys::new(["id", "object", "updated_at"]) });
     let object_id = required_id(id, "id")?;
     let event_type = format!("{}.read", required_text(object_type, "object")?);
     let mut envelope = envelope::of_read(root, event_type, read.as_of);

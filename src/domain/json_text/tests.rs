@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value as Tree;
 
-use super::{Document, Edits, Kind, Value};
+use super::{Document, Edits, Keys, Kind, Value};
 
 fn tree(value: Value<'_>) -> Tree {
     match value.kind() {
@@ -140,7 +140,7 @@ fn nul_becomes_the_replacement_character() {
 #[test]
 fn the_last_of_several_members_wins_and_null_is_absent() {
     let document = Document::parse(r#"{"a":1,"b":2,"a":3,"b":null,"\u0061":4}"#).unwrap();
-    let [a, b, c] = document.root().pick(["a", "b", "c"]);
+    let [a, b, c] = document.root().pick(const { &Keys::new(["a", "b", "c"]) });
     assert_eq!(a.unwrap().as_i64(), Some(4));
     assert!(b.is_none() && c.is_none());
 }
@@ -182,7 +182,7 @@ fn dropping_members_leaves_json() {
 #[test]
 fn a_flaw_inside_a_redaction_is_gone() {
     let document = Document::parse(r#"{"a":{"b":"\ud800 \u0000"},"c":1e400000}"#).unwrap();
-    let [a, c] = document.root().pick(["a", "c"]);
+    let [a, c] = document.root().pick(const { &Keys::new(["a", "c"]) });
     let mut edits = Edits::default();
     edits.replace(a.unwrap().get("b").unwrap(), "2");
     assert_eq!(document.rewrite(&edits), (r#"{"a":{"b":2},"c":1e400000}"#.into(), false));
@@ -194,9 +194,10 @@ fn a_flaw_inside_a_redaction_is_gone() {
 #[test]
 fn members_are_found_at_any_depth_and_know_their_container() {
     let document = Document::parse(r#"[{"x":1,"y":{"x":{"x":2}}},"x",{"\u0078":3}]"#).unwrap();
-    let found: Vec<&str> = document.find_all(["x", "nothing"]).map(|(_, value)| value.raw()).collect();
+    let found: Vec<&str> = document.find_all(const { &Keys::new(["x", "nothing"]) }).map(|(_, value)| value.raw()).collect();
     assert_eq!(found, ["1", r#"{"x":2}"#, "2", "3"]);
-    let containers: Vec<&str> = document.find_all(["x"]).map(|(_, value)| value.container().unwrap().raw()).collect();
+    let containers: Vec<&str> =
+        document.find_all(const { &Keys::new(["x"]) }).map(|(_, value)| value.container().unwrap().raw()).collect();
     assert_eq!(containers[1..], [r#"{"x":{"x":2}}"#, r#"{"x":2}"#, r#"{"\u0078":3}"#]);
     assert!(document.root().container().is_none());
 }

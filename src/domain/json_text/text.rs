@@ -18,10 +18,15 @@ pub(super) struct Escape {
 }
 
 /// Tells most names apart: their length, their first eight bytes and the last one. Equal names have equal ones.
-#[inline]
-pub(super) fn fingerprint(name: &[u8]) -> u16 {
-    let beginning = name.iter().take(8).rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    mix(beginning, name.len(), name.last().copied())
+pub(super) const fn fingerprint(name: &[u8]) -> u16 {
+    let mut beginning = 0;
+    let mut at = if name.len() < 8 { name.len() } else { 8 };
+    while at > 0 {
+        at -= 1;
+        beginning = beginning << 8 | name[at] as u64;
+    }
+    let last = if let Some(last) = name.last() { *last } else { 0 };
+    mix(beginning, name.len(), last)
 }
 
 /// The fingerprint of the name at `start..end` of a text, in which there is more to read behind most names.
@@ -33,14 +38,34 @@ pub(super) fn fingerprint_within(bytes: &[u8], start: usize, end: usize) -> u16 
     let length = end - start;
     let unread = 8 * 8_usize.saturating_sub(length);
     let beginning = if length == 0 { 0 } else { u64::from_le_bytes(*chunk) & (u64::MAX >> unread) };
-    let last = if length == 0 { None } else { bytes.get(end - 1).copied() };
+    let last = if length == 0 { 0 } else { bytes.get(end - 1).copied().unwrap_or(0) };
     mix(beginning, length, last)
 }
 
 #[inline]
-fn mix(beginning: u64, length: usize, last: Option<u8>) -> u16 {
-    let rest = (length as u64) << 8 | u64::from(last.unwrap_or(0));
+const fn mix(beginning: u64, length: usize, last: u8) -> u16 {
+    let rest = (length as u64) << 8 | last as u64;
     ((beginning ^ rest << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16
+}
+
+/// Whether two texts are equal. Names and ids are short: comparing their beginnings and ends, which overlap, costs less than
+/// calling a function that is made for long ones.
+#[inline]
+pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() || a.len() > 16 {
+        return a == b;
+    }
+    if let (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) =
+        (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>())
+    {
+        return a_first == b_first && a_last == b_last;
+    }
+    if let (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) =
+        (a.first_chunk::<4>(), b.first_chunk::<4>(), a.last_chunk::<4>(), b.last_chunk::<4>())
+    {
+        return a_first == b_first && a_last == b_last;
+    }
+    a.iter().eq(b)
 }
 
 /// Compares with all of them, which a processor does at once; stopping at the first would be slower.

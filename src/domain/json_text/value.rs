@@ -72,7 +72,12 @@ impl<'a> Value<'a> {
         // The quotes stand around it.
         (node.end - node.start) as usize == expected.len() + 2
             && matches!(node.kind, Kind::String | Kind::Key)
-            && self.document.text.as_bytes().get(node.start as usize + 1..node.end as usize - 1) == Some(expected.as_bytes())
+            && self
+                .document
+                .text
+                .as_bytes()
+                .get(node.start as usize + 1..node.end as usize - 1)
+                .is_some_and(|inside| text::equal(inside, expected.as_bytes()))
     }
 
     /// A boolean.
@@ -111,15 +116,14 @@ impl<'a> Value<'a> {
 
     /// The members of these names, in one pass. As in jsonb, the last of several wins; null is the same as absent.
     #[inline]
-    pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Value<'a>>; N] {
-        let fingerprints = names.map(|name| text::fingerprint(name.as_bytes()));
+    pub fn pick<const N: usize>(self, names: &Keys<N>) -> [Option<Value<'a>>; N] {
         let mut picked = [None; N];
         for (key, value) in self.members() {
             let fingerprint = key.node().fingerprint;
-            if !text::is_one_of(fingerprint, &fingerprints) {
+            if !text::is_one_of(fingerprint, &names.fingerprints) {
                 continue;
             }
-            for (slot, (candidate, name)) in picked.iter_mut().zip(fingerprints.iter().zip(names)) {
+            for (slot, (candidate, name)) in picked.iter_mut().zip(names.fingerprints.iter().zip(names.names)) {
                 if *candidate == fingerprint && key.says(name) {
                     *slot = Some(value).filter(|value| value.kind() != Kind::Null);
                 }
@@ -129,9 +133,14 @@ impl<'a> Value<'a> {
     }
 
     /// The member of this name; null is the same as absent.
+    #[inline]
     pub fn get(self, name: &str) -> Option<Value<'a>> {
-        let [value] = self.pick([name]);
-        value
+        self.find(text::fingerprint(name.as_bytes()), name)
+    }
+
+    fn find(self, fingerprint: u16, name: &str) -> Option<Value<'a>> {
+        let members = self.members().filter(|(key, _)| key.node().fingerprint == fingerprint && key.says(name));
+        members.last().map(|(_, value)| value).filter(|value| value.kind() != Kind::Null)
     }
 
     /// The object or array that directly contains it.
@@ -139,6 +148,26 @@ impl<'a> Value<'a> {
         let before = self.document.nodes.get(..self.index)?;
         let index = before.iter().rposition(|node| node.next as usize > self.index)?;
         Some(Value::new(self.document, index))
+    }
+}
+
+/// Names to look for, prepared when the program is compiled: `const { &Keys::new([…]) }`.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<const N: usize> {
+    pub(super) names: [&'static str; N],
+    pub(super) fingerprints: [u16; N],
+}
+
+impl<const N: usize> Keys<N> {
+    /// Prepares the names.
+    pub const fn new(names: [&'static str; N]) -> Keys<N> {
+        let mut fingerprints = [0; N];
+        let mut at = 0;
+        while at < N {
+            fingerprints[at] = text::fingerprint(names[at].as_bytes());
+            at += 1;
+        }
+        Keys { names, fingerprints }
     }
 }
 

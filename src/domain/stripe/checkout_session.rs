@@ -1,7 +1,7 @@
 //! Stripe `checkout.session`.
 
 use crate::domain::billing::facts::CheckoutSession;
-use crate::domain::json_text::{Unreadable, Value, required_text};
+use crate::domain::json_text::{Keys, Unreadable, Value, required_text};
 
 /// Reads a session. Required: status. `metadata_id` is the Clerk user that its metadata names.
 pub(super) fn read(
@@ -9,7 +9,8 @@ pub(super) fn read(
     customer: Option<String>,
     metadata_id: Option<String>,
 ) -> Result<CheckoutSession, Unreadable> {
-    let names = ["status", "subscription", "mode", "created", "client_reference_id", "metadata", "payment_link"];
+    let names =
+        const { &Keys::new(["status", "subscription", "mode", "created", "client_reference_id", "metadata", "payment_link"]) };
     let [status, subscription, mode, created, client_reference_id, metadata, payment_link] = session.pick(names);
     Ok(CheckoutSession {
         customer,

@@ -1,11 +1,11 @@
 //! Stripe `customer`.
 
 use crate::domain::billing::facts::{Address, Customer};
-use crate::domain::json_text::Value;
+use crate::domain::json_text::{Keys, Value};
 
 /// Reads a customer; nothing of it is required.
 pub(super) fn read(customer: Value<'_>, clerk_user_id: Option<String>) -> Customer {
-    let names = ["created", "email", "invoice_settings", "default_source", "address", "test_clock"];
+    let names = const { &Keys::new(["created", "email", "invoice_settings", "default_source", "address", "test_clock"]) };
     let [created, email, invoice_settings, default_source, address, test_clock] = customer.pick(names);
     Customer {
         created: created.and_then(Value::as_seconds),
@@ -22,7 +22,7 @@ pub(super) fn read(customer: Value<'_>, clerk_user_id: Option<String>) -> Custom
 
 /// The part of an address that is kept; `None` when it says nothing of it.
 pub(super) fn address_of(address: Value<'_>) -> Option<Address> {
-    let [city, country, postal_code] = address.pick(["city", "country", "postal_code"]);
+    let [city, country, postal_code] = address.pick(const { &Keys::new(["city", "country", "postal_code"]) });
     let address = Address {
         city: city.and_then(Value::as_text),
         country: country.and_then(Value::as_text),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::MalformedEvent;
-use crate::domain::json_text::{LONGEST_ID, Unreadable, Value, required_id};
+use crate::domain::json_text::{Keys, LONGEST_ID, Unreadable, Value, required_id};
 
 /// An event's own fields, and where its object stands.
 #[derive(Debug)]
@@ -31,7 +31,8 @@ pub(super) fn read(root: Value<'_>) -> Result<Envelope<'_>, MalformedEvent> {
     if !root.is_object() {
         return Err(MalformedEvent("not an object".into()));
     }
-    let names = ["id", "object", "type", "created", "data", "livemode", "api_version", "account", "related_object"];
+    let names =
+        const { &Keys::new(["id", "object", "type", "created", "data", "livemode", "api_version", "account", "related_object"]) };
     let [id, object, event_type, created, data, livemode, api_version, account, related_object] = root.pick(names);
     let is_thin = object.and_then(Value::as_str).is_some_and(|object| object.starts_with("v2."));
     if !is_thin && object.is_some_and(|object| !object.says("event")) {
@@ -39,7 +40,8 @@ pub(super) fn read(root: Value<'_>) -> Result<Envelope<'_>, MalformedEvent> {
     }
     let created = created.ok_or_else(|| MalformedEvent("created: missing".into()))?;
     let time = if is_thin { created.as_rfc3339().or_else(|| created.as_seconds()) } else { created.as_seconds() };
-    let [object, previous_attributes] = data.map(|data| data.pick(["object", "previous_attributes"])).unwrap_or_default();
+    let [object, previous_attributes] =
+        data.map(|data| data.pick(const { &Keys::new(["object", "previous_attributes"]) })).unwrap_or_default();
     Ok(Envelope {
         id: required_id(id, "id")?,
         is_thin,

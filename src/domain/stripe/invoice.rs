@@ -4,14 +4,14 @@ use chrono::{DateTime, Utc};
 
 use super::metadata;
 use crate::domain::billing::facts::Invoice;
-use crate::domain::json_text::{Kind, Unreadable, Value};
+use crate::domain::json_text::{Keys, Kind, Unreadable, Value};
 use crate::domain::rules::Rules;
 
 #[rustfmt::skip]
-const NAMES: [&str; 11] = [
+const NAMES: Keys<11> = Keys::new([
     "created", "status_transitions", "attempt_count", "lines", "subscription", "parent", "subscription_details",
     "status", "paid", "forgiven", "closed",
-];
+]);
 
 /// Reads an invoice. Required: status or paid. `clerk_user_id` is that of its own metadata.
 pub(super) fn read(
@@ -23,11 +23,12 @@ pub(super) fn read(
     #[rustfmt::skip]
     let [
         created, transitions, attempt_count, lines, subscription, parent, details, status, paid, forgiven, closed
-    ] = invoice.pick(NAMES);
+    ] = invoice.pick(&NAMES);
     let parent_details = parent.and_then(|parent| parent.get("subscription_details"));
     let parent_subscription = parent_details.and_then(|details| details.get("subscription"));
     let subscription = [subscription, parent_subscription].into_iter().flatten().find_map(Value::as_reference);
-    let [finalized_at, paid_at] = transitions.map(|times| times.pick(["finalized_at", "paid_at"])).unwrap_or_default();
+    let [finalized_at, paid_at] =
+        transitions.map(|times| times.pick(const { &Keys::new(["finalized_at", "paid_at"]) })).unwrap_or_default();
     let details = [details, parent_details].into_iter().flatten();
     Ok(Invoice {
         customer,
@@ -72,8 +73,9 @@ fn read_line_start(lines: Option<Value<'_>>, subscription: &str) -> Option<DateT
     let mut latest = None;
     let list = lines.and_then(|lines| lines.get("data").or(Some(lines).filter(|lines| lines.kind() == Kind::Array)));
     for line in list.into_iter().flat_map(Value::elements) {
-        let [period, proration, line_subscription, parent] = line.pick(["period", "proration", "subscription", "parent"]);
-        let names = ["subscription_item_details", "invoice_item_details"];
+        let [period, proration, line_subscription, parent] =
+            line.pick(const { &Keys::new(["period", "proration", "subscription", "parent"]) });
+        let names = const { &Keys::new(["subscription_item_details", "invoice_item_details"]) };
         let details = parent.map(|parent| parent.pick(names)).unwrap_or_default();
         let prorations = details.into_iter().flatten().filter_map(|details| details.get("proration")).chain(proration);
         if prorations.into_iter().any(|proration| proration.as_bool() == Some(true)) {

@@ -7,7 +7,7 @@ use super::metadata::clerk_user_id;
 use super::{checkout_session, customer, ignored, invoice, payment_method, subscription, subscription_schedule};
 use crate::domain::billing::facts::{Fact, PaymentIntent, TestClock};
 use crate::domain::event::{Content, ObjectKey, Provider, Snapshot, TypeRank};
-use crate::domain::json_text::{Document, Edits, Unreadable, Value, required_id, required_text};
+use crate::domain::json_text::{Document, Edits, JsonText, Keys, Unreadable, Value, required_id, required_text};
 use crate::domain::rules::Rules;
 
 /// The members of an object that matter whatever it is, found once.
@@ -29,7 +29,9 @@ impl<'a> Object<'a> {
     /// Finds the members.
     pub fn read(value: Option<Value<'a>>) -> Object<'a> {
         let Some(value) = value.filter(|value| value.is_object()) else { return Object::default() };
-        let names = ["id", "object", "livemode", "deleted", "customer", "customer_account", "metadata", "client_reference_id"];
+        let names = const {
+            &Keys::new(["id", "object", "livemode", "deleted", "customer", "customer_account", "metadata", "client_reference_id"])
+        };
         let [id, object_type, livemode, deleted, customer, customer_account, metadata, client_reference_id] = value.pick(names);
         let value = Some(value);
         Object { value, id, object_type, livemode, deleted, customer, customer_account, metadata, client_reference_id }
@@ -67,7 +69,7 @@ pub(super) struct Reading<'a> {
 
 /// Reads the names from the object and its previous attributes.
 pub(super) fn names(object: &Object<'_>, previous_attributes: Option<Value<'_>>, rules: &Rules) -> Names {
-    let fields = ["customer", "customer_account", "metadata"];
+    let fields = const { &Keys::new(["customer", "customer_account", "metadata"]) };
     let previous = previous_attributes.map(|previous| previous.pick(fields)).unwrap_or_default();
     let [previous_customer, previous_account, previous_metadata] = previous;
     let object_id = object.id.and_then(Value::as_id);
@@ -166,9 +168,9 @@ fn read_content(reading: &Reading<'_>) -> Result<Content, Unreadable> {
         owner_id: reading.names.owner_id.clone(),
         deletion: is_deleted || envelope.event_type.ends_with(".deleted"),
         object: (!is_stub).then(|| Arc::from(reading.document.rewrite_value(value, reading.edits).as_ref())),
-        previous_attributes: envelope.previous_attributes.and_then(|previous| {
-            serde_json::from_str(&reading.document.rewrite_value(previous, reading.edits)).ok().map(Arc::new)
-        }),
+        previous_attributes: envelope
+            .previous_attributes
+            .map(|previous| JsonText::new(&reading.document.rewrite_value(previous, reading.edits))),
         fact: fact.map(Arc::new),
     };
     Ok(Content::Snapshots(vec![snapshot]))

@@ -2,11 +2,12 @@
 
 use super::customer::address_of;
 use crate::domain::billing::facts::{Address, Card, PaymentMethod};
-use crate::domain::json_text::{Unreadable, Value, required_text};
+use crate::domain::json_text::{Keys, Unreadable, Value, required_text};
 
 /// Reads a payment method. Required: type.
 pub(super) fn read(method: Value<'_>, customer: Option<String>, detached: bool) -> Result<PaymentMethod, Unreadable> {
-    let [kind, created, card, billing_details] = method.pick(["type", "created", "card", "billing_details"]);
+    let [kind, created, card, billing_details] =
+        method.pick(const { &Keys::new(["type", "created", "card", "billing_details"]) });
     let kind = required_text(kind, "type")?;
     Ok(PaymentMethod {
         customer: customer.filter(|_| !detached),
@@ -20,7 +21,7 @@ pub(super) fn read(method: Value<'_>, customer: Option<String>, detached: bool) 
 
 /// Reads a legacy card, whose face and address are fields of its own.
 pub(super) fn read_legacy_card(card: Value<'_>, customer: Option<String>) -> PaymentMethod {
-    let names = ["created", "address_city", "address_country", "address_zip"];
+    let names = const { &Keys::new(["created", "address_city", "address_country", "address_zip"]) };
     let [created, city, country, postal_code] = card.pick(names);
     let address = Address {
         city: city.and_then(Value::as_text),
@@ -39,7 +40,7 @@ pub(super) fn read_legacy_card(card: Value<'_>, customer: Option<String>) -> Pay
 
 /// Reads a legacy source: a type and a member of that name, like a payment method, but for the address of its owner.
 pub(super) fn read_source(source: Value<'_>, customer: Option<String>) -> PaymentMethod {
-    let [kind, created, card, owner] = source.pick(["type", "created", "card", "owner"]);
+    let [kind, created, card, owner] = source.pick(const { &Keys::new(["type", "created", "card", "owner"]) });
     let kind = kind.and_then(Value::as_text).unwrap_or_else(|| "source".to_owned());
     PaymentMethod {
         customer,
@@ -52,7 +53,7 @@ pub(super) fn read_source(source: Value<'_>, customer: Option<String>) -> Paymen
 }
 
 fn read_card(card: Value<'_>) -> Card {
-    let [last_4, brand, exp_month, exp_year] = card.pick(["last4", "brand", "exp_month", "exp_year"]);
+    let [last_4, brand, exp_month, exp_year] = card.pick(const { &Keys::new(["last4", "brand", "exp_month", "exp_year"]) });
     let number = |value: Value<'_>| value.as_i64().and_then(|number| i32::try_from(number).ok());
     Card {
         last_4: last_4.and_then(Value::as_text),

@@ -1,18 +1,18 @@
 //! What is taken out of every text before anything is kept: values that let their reader act or look in somebody's name.
 
 use super::object::Object;
-use crate::domain::json_text::{Document, Edits, Kind, Value};
+use crate::domain::json_text::{Document, Edits, Keys, Kind, Value};
 
 const REDACTED: &str = "\"[redacted]\"";
 
 /// Redacted wherever they stand; `secret` is that of ephemeral keys, connection tokens and webhook endpoints. The last one
 /// tells sessions.
-const MEMBERS: [&str; 6] = ["client_secret", "secret", "hosted_invoice_url", "invoice_pdf", "receipt_url", "object"];
+const MEMBERS: Keys<6> = Keys::new(["client_secret", "secret", "hosted_invoice_url", "invoice_pdf", "receipt_url", "object"]);
 
 /// The redactions of a whole event.
 pub(super) fn edits(document: &Document<'_>, object: &Object<'_>, previous_attributes: Option<Value<'_>>) -> Edits {
     let mut edits = Edits::default();
-    for (key, value) in document.find_all(MEMBERS) {
+    for (key, value) in document.find_all(&MEMBERS) {
         if !key.says("object") {
             redact(&mut edits, value);
         } else if is_session(value) {

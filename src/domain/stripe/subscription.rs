@@ -4,14 +4,14 @@ use chrono::{DateTime, Utc};
 
 use super::price;
 use crate::domain::billing::facts::{PendingUpdate, Subscription, SubscriptionItem};
-use crate::domain::json_text::{Kind, Unreadable, Value, required_text};
+use crate::domain::json_text::{Keys, Kind, Unreadable, Value, required_text};
 
 #[rustfmt::skip]
-const NAMES: [&str; 20] = [
+const NAMES: Keys<20> = Keys::new([
     "status", "created", "items", "plan", "pending_update", "pause_collection", "test_clock", "cancel_at", "cancel_at_period_end",
     "canceled_at", "ended_at", "trial_start", "trial_end", "current_period_start", "current_period_end", "billing_cycle_anchor",
     "default_payment_method", "default_source", "collection_method", "billing",
-];
+]);
 
 /// Reads a subscription. Required: customer, status, items (or plan), created.
 pub(super) fn read(
@@ -24,7 +24,7 @@ pub(super) fn read(
         status, created, items, plan, pending_update, pause_collection, test_clock, cancel_at, cancel_at_period_end,
         canceled_at, ended_at, trial_start, trial_end, current_period_start, current_period_end, billing_cycle_anchor,
         default_payment_method, default_source, collection_method, billing,
-    ] = subscription.pick(NAMES);
+    ] = subscription.pick(&NAMES);
     Ok(Subscription {
         customer: customer.ok_or_else(|| Unreadable::new("customer", "missing or not a reference"))?,
         status: required_text(status, "status")?,
@@ -71,7 +71,7 @@ fn read_items(items: Option<Value<'_>>, plan: Option<Value<'_>>) -> Result<Vec<S
 }
 
 fn read_item(item: Value<'_>) -> SubscriptionItem {
-    let names = ["id", "current_period_start", "current_period_end", "price", "plan"];
+    let names = const { &Keys::new(["id", "current_period_start", "current_period_end", "price", "plan"]) };
     let [id, start, end, price, plan] = item.pick(names);
     SubscriptionItem {
         id: id.and_then(Value::as_id),
@@ -83,7 +83,7 @@ fn read_item(item: Value<'_>) -> SubscriptionItem {
 }
 
 fn read_pending_update(update: Value<'_>) -> PendingUpdate {
-    let [expires_at, items] = update.pick(["expires_at", "subscription_items"]);
+    let [expires_at, items] = update.pick(const { &Keys::new(["expires_at", "subscription_items"]) });
     PendingUpdate {
         expires_at: expires_at.and_then(Value::as_seconds),
         items: items.into_iter().flat_map(Value::elements).filter(|item| item.is_object()).map(read_item).collect(),

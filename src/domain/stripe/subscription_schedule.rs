@@ -2,11 +2,11 @@
 
 use super::price;
 use crate::domain::billing::facts::{SchedulePhase, SubscriptionSchedule};
-use crate::domain::json_text::{Kind, Unreadable, Value, required_text};
+use crate::domain::json_text::{Keys, Kind, Unreadable, Value, required_text};
 
 /// Reads a schedule. Required: status, phases.
 pub(super) fn read(schedule: Value<'_>, customer: Option<String>) -> Result<SubscriptionSchedule, Unreadable> {
-    let names = ["status", "phases", "subscription", "released_subscription", "created", "test_clock"];
+    let names = const { &Keys::new(["status", "phases", "subscription", "released_subscription", "created", "test_clock"]) };
     let [status, phases, subscription, released_subscription, created, test_clock] = schedule.pick(names);
     let status = required_text(status, "status")?;
     let phases = phases.ok_or_else(|| Unreadable::missing("phases"))?;
@@ -25,7 +25,7 @@ pub(super) fn read(schedule: Value<'_>, customer: Option<String>) -> Result<Subs
 
 fn read_phase(phase: Value<'_>) -> SchedulePhase {
     // `plans` was the name of `items` until 2020.
-    let [start_date, items, plans] = phase.pick(["start_date", "items", "plans"]);
+    let [start_date, items, plans] = phase.pick(const { &Keys::new(["start_date", "items", "plans"]) });
     let items = items.or(plans).into_iter().flat_map(Value::elements);
     SchedulePhase {
         start_date: start_date.and_then(Value::as_seconds),

@@ -30,7 +30,7 @@ impl Accounts {
             }
             (Provider::Clerk, Some(_)) => {
                 if let Some(owner) = &object.owner_id {
-                    self.payers.entry(owner.clone()).or_default().insert(object);
+                    self.payers.entry_ref(owner.as_str()).or_default().insert(object);
                 }
             }
             (Provider::Import, Some(Fact::Import(import))) => {
@@ -50,7 +50,7 @@ impl Accounts {
     }
 
     pub(super) fn customer_mut(&mut self, customer_id: &str) -> &mut CustomerFacts {
-        self.customers.entry(customer_id.to_owned()).or_insert_with(|| CustomerFacts::new(customer_id))
+        self.customers.entry_ref(customer_id).or_insert_with(|| CustomerFacts::new(customer_id))
     }
 
     /// Copies to the owner row what others are found by, and touches whoever is found by the old or the new value.
@@ -58,8 +58,9 @@ impl Accounts {
         let id = object.key.object_id.as_str();
         match object.fact.as_deref() {
             Some(Fact::Customer(customer)) => {
-                let emails = customer.email.iter().cloned().collect();
-                self.change_owner(id, |owner| owner.emails = emails);
+                if self.owners.get(id).is_none_or(|owner| !owner.emails.iter().eq(&customer.email)) {
+                    self.change_owner(id, |owner| owner.emails = customer.email.iter().cloned().collect());
+                }
                 self.update_clock(id);
             }
             Some(Fact::Subscription(subscription)) => self.update_clock(&subscription.customer),
@@ -97,15 +98,10 @@ impl Accounts {
     }
 
     pub(super) fn change_owner(&mut self, owner_id: &str, change: impl FnOnce(&mut Owner)) {
-        let mut owner = match self.owners.remove(owner_id) {
-            Some(owner) => {
-                self.relations.remove(&owner);
-                owner
-            }
-            None => Owner { owner_id: owner_id.to_owned(), ..Owner::default() },
-        };
-        change(&mut owner);
-        self.relations.add(&owner);
-        self.owners.insert(owner_id.to_owned(), owner);
+        let nothing = || Owner { owner_id: owner_id.to_owned(), ..Owner::default() };
+        let owner = self.owners.entry_ref(owner_id).or_insert_with(nothing);
+        self.relations.remove(owner);
+        change(owner);
+        self.relations.add(owner);
     }
 }

@@ -1,11 +1,13 @@
 //! Who is related to whom, read off the owner rows: so that a change of a claim, an address or a test clock finds the
 //! customers that it concerns without looking at all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use hashbrown::HashMap;
 
 use crate::domain::billing::stored::Owner;
 
-type Sets = BTreeMap<String, BTreeSet<String>>;
+type Sets = HashMap<String, BTreeSet<String>>;
 
 /// Reverse indexes over owner rows.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +30,7 @@ impl Relations {
     /// Takes an owner row in.
     pub fn add(&mut self, owner: &Owner) {
         self.each(owner, |sets, key, id| {
-            sets.entry(key.to_owned()).or_default().insert(id.to_owned());
+            sets.entry_ref(key).or_default().insert(id.to_owned());
         });
     }
 

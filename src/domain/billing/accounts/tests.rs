@@ -1,7 +1,7 @@
 //! Any order, any duplication, any batching: the same rows. Histories are generated with several users, customers and
 //! subscriptions, bursts within a second, deletions, moving links and API reads, and shrink when they fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -295,15 +295,16 @@ fn comparable(accounts: &Accounts) -> Value {
     });
     // A claim that was taken back leaves a row behind that says nothing.
     let says_nothing = |o: &Owner| o.clerk_user_id.is_none() && o.newest.is_none() && !o.has_facts;
-    let owners = accounts.owners.values().filter(|o| !says_nothing(o)).map(|o| {
+    let owners = accounts.owners.iter().filter(|(_, o)| !says_nothing(o)).map(|(id, o)| {
         let newest = o.newest.as_ref().map(|newest| (&newest.event_id, newest.at, newest.failed));
-        json!([o.owner_id, o.clerk_user_id, o.linked_by, newest, o.claimed_customer_id, o.emails, o.has_facts])
+        (id, json!([o.clerk_user_id, o.linked_by, newest, o.claimed_customer_id, o.emails, o.has_facts]))
     });
-    let objects = accounts.objects.values().map(|object| {
+    let objects = accounts.objects.iter().map(|(key, state)| {
+        let object = &state.object;
         let winner = object.winner.as_ref().map(|winner| (&winner.event_id, winner.as_of, winner.terminal));
-        json!([object.key.object_id, winner, object.owner_id, object.fact, object.ambiguous, object.deleted_at])
+        (&key.object_id, json!([winner, object.owner_id, object.fact, object.ambiguous, object.deleted_at]))
     });
-    json!([users.collect::<Vec<_>>(), owners.collect::<Vec<_>>(), objects.collect::<Vec<_>>()])
+    json!([users.collect::<Vec<_>>(), owners.collect::<BTreeMap<_, _>>(), objects.collect::<BTreeMap<_, _>>()])
 }
 
 proptest! {

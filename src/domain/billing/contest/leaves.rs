@@ -4,31 +4,40 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value as Json};
-
 use crate::domain::json_text::{Kind, Value};
 
-/// Whether the object has the value of every leaf of `previous`. A leaf is a scalar, an array as a whole, or an empty object.
-pub(super) fn holds(object: Option<Value<'_>>, previous: &Map<String, Json>) -> bool {
-    previous.iter().all(|(name, was)| {
-        let is = object.and_then(|object| object.get(name));
-        match was {
-            Json::Object(inner) if !inner.is_empty() => holds(is, inner),
-            leaf => equals(is, leaf),
-        }
+/// Whether the object has the value of every leaf of `previous`.
+pub(super) fn holds(object: Option<Value<'_>>, previous: Value<'_>) -> bool {
+    last_of_each_name(previous).all(|(name, was)| {
+        let is = object.and_then(|object| object.get(&name));
+        if has_members(was) { holds(is, was) } else { same(is, Some(was)) }
     })
 }
 
 /// Whether `object`, with the leaves of `previous` put back, is `expected`.
-pub(super) fn same_with<'a>(object: Option<Value<'a>>, previous: &Map<String, Json>, expected: Option<Value<'a>>) -> bool {
-    let put_back = previous.iter().all(|(name, was)| {
-        let expected = expected.and_then(|expected| expected.get(name));
-        match (object.and_then(|object| object.get(name)).filter(|is| is.is_object()), was) {
-            (Some(is), Json::Object(inner)) if !inner.is_empty() => same_with(Some(is), inner, expected),
-            _ => equals(expected, was),
+pub(super) fn same_with<'a>(object: Option<Value<'a>>, previous: Value<'a>, expected: Option<Value<'a>>) -> bool {
+    let put_back = last_of_each_name(previous).all(|(name, was)| {
+        let expected = expected.and_then(|expected| expected.get(&name));
+        match object.and_then(|object| object.get(&name)).filter(|is| is.is_object()) {
+            Some(is) if has_members(was) => same_with(Some(is), was, expected),
+            _ => same(expected, Some(was)),
         }
     });
-    put_back && same_members(object, expected, |name| !previous.contains_key(name))
+    put_back && same_members(object, expected, |name| previous.members().all(|(key, _)| !key.says(name)))
+}
+
+/// What is no leaf: its members are.
+fn has_members(value: Value<'_>) -> bool {
+    value.members().next().is_some()
+}
+
+/// The members by name; of several with one name the last.
+fn last_of_each_name(object: Value<'_>) -> impl Iterator<Item = (Cow<'_, str>, Value<'_>)> {
+    let mut members: Vec<_> = object.members().filter_map(|(key, value)| Some((key.as_str()?, value))).collect();
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    members.reverse();
+    members.dedup_by(|(later, _), (kept, _)| later == kept);
+    members.into_iter()
 }
 
 /// Equality in which absent is null and a number is its value, whatever its spelling.
@@ -100,27 +109,6 @@ fn by_name<'a>(object: Option<Value<'a>>, asked: impl Fn(&str) -> bool) -> BTree
     by_name
 }
 
-/// The same equality between a text's value and a parsed one.
-fn equals(is: Option<Value<'_>>, was: &Json) -> bool {
-    let Some(is) = present(is) else { return was.is_null() };
-    match (is.kind(), was) {
-        (Kind::Bool, Json::Bool(was)) => is.as_bool() == Some(*was),
-        (Kind::Number, Json::Number(was)) => same_number(is.raw(), &was.to_string()),
-        (Kind::String, Json::String(was)) => is.says(was),
-        (Kind::Array, Json::Array(was)) => {
-            let mut elements = is.elements();
-            was.iter().all(|was| elements.next().is_some_and(|is| equals(Some(is), was))) && elements.next().is_none()
-        }
-        (Kind::Object, Json::Object(was)) => {
-            was.iter().all(|(name, was)| equals(is.get(name), was))
-                && is.members().all(|(key, value)| {
-                    value.kind() == Kind::Null || key.as_str().is_some_and(|name| was.contains_key(name.as_ref()))
-                })
-        }
-        _ => false,
-    }
-}
-
 fn present(value: Option<Value<'_>>) -> Option<Value<'_>> {
     value.filter(|value| value.kind() != Kind::Null)
 }
@@ -138,6 +126,32 @@ fn same_number(a: &str, b: &str) -> bool {
 mod tests {
     use super::*;
     use crate::domain::json_text::Document;
+
+    #[test]
+    fn leaves_are_put_back_by_their_names() {
+        // What it is, what it was before (by `previous_attributes`), what it would then have been.
+        let cases = [
+            (r#"{"a":2,"b":1}"#, r#"{"a":1}"#, r#"{"a":1,"b":1}"#, true),
+            (r#"{"a":2,"b":1}"#, r#"{"a":1}"#, r#"{"a":1,"b":2}"#, false),
+            (r#"{"a":2}"#, r#"{"a":null}"#, "{}", true),
+            (r#"{"a":2}"#, r#"{"a":7,"a":1}"#, r#"{"a":1}"#, true),
+            (r#"{"a":2}"#, r#"{"a":1,"a":7}"#, r#"{"a":1}"#, false),
+            (r#"{"m":{"x":2,"y":3}}"#, r#"{"m":{"x":1}}"#, r#"{"m":{"x":1,"y":3}}"#, true),
+            (r#"{"m":{"x":2,"y":3}}"#, r#"{"m":{"x":1}}"#, r#"{"m":{"x":1,"y":4}}"#, false),
+            (r#"{"m":{"x":2}}"#, r#"{"m":{}}"#, r#"{"m":{}}"#, true),
+            (r#"{"l":[2]}"#, r#"{"l":[1,2]}"#, r#"{"l":[1,2]}"#, true),
+            (r#"{"l":[2]}"#, r#"{"\u006c":[1]}"#, r#"{"l":[1]}"#, true),
+        ];
+        for (object, previous, expected, same_as_expected) in cases {
+            let [object, previous, expected] = [object, previous, expected].map(|text| Document::parse(text).unwrap());
+            let before = same_with(Some(object.root()), previous.root(), Some(expected.root()));
+            assert_eq!(before, same_as_expected, "{object:?} {previous:?} {expected:?}");
+            assert!(
+                !holds(Some(object.root()), previous.root())
+                    && (!same_as_expected || holds(Some(expected.root()), previous.root()))
+            );
+        }
+    }
 
     #[test]
     fn objects_are_compared_by_what_they_say() {

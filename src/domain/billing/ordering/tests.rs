@@ -10,6 +10,7 @@ use super::{Verdict, admit};
 use crate::domain::billing::facts::{ClerkUser, Fact, Invoice, Subscription};
 use crate::domain::billing::stored::StoredObject;
 use crate::domain::event::{ObjectKey, Provider, Snapshot, TypeRank};
+use crate::domain::json_text::JsonText;
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000 + second, 0).unwrap()
@@ -29,7 +30,7 @@ fn snapshot(event_id: &str, second: i64, object: Value, previous: Option<Value>)
         owner_id: Some("cus_1".into()),
         deletion: false,
         object: Some(object.to_string().into()),
-        previous_attributes: previous.map(Arc::new),
+        previous_attributes: previous.map(|previous| JsonText::new(&previous.to_string())),
         fact: Some(Arc::new(Fact::Subscription(Subscription {
             status,
             customer: "cus_1".into(),
@@ -315,12 +316,13 @@ fn by_definition(snapshots: &[Snapshot]) -> (String, bool) {
     let holds = |object: &Value, previous: &Value| previous.as_object().unwrap().iter().all(|(name, was)| object[name] == *was);
     let precedes = |a: usize, b: usize| {
         let (earlier, later) = (&snapshots[a], &snapshots[b]);
-        let Some(previous) = later.previous_attributes.as_deref() else { return false };
+        let Some(previous) = &later.previous_attributes else { return false };
+        let previous = serde_json::from_str(previous.as_str()).unwrap();
         earlier.type_rank != TypeRank::Deleted
             && later.type_rank != TypeRank::Created
             && earlier.api_version == later.api_version
-            && holds(&objects[a], previous)
-            && !holds(&objects[b], previous)
+            && holds(&objects[a], &previous)
+            && !holds(&objects[b], &previous)
     };
     let all = 0..snapshots.len();
     let mut standing: Vec<usize> = all.clone().filter(|&a| !all.clone().any(|b| a != b && precedes(a, b))).collect();
