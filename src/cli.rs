@@ -7,6 +7,7 @@ mod deliver;
 mod demo;
 mod doctor;
 mod event_files;
+mod import;
 mod inspect;
 mod interruption;
 mod migrate;
@@ -95,6 +96,7 @@ enum Command {
     Send(send::SendCommand),
     Reconcile(reconcile::ReconcileCommand),
     Backfill(backfill::BackfillCommand),
+    Import(import::ImportCommand),
     Inspect(inspect::InspectCommand),
     Rebuild(rebuild::RebuildCommand),
     ResetUsage(reset_usage::ResetUsageCommand),
@@ -177,6 +179,7 @@ impl Command {
                 Command::Send(command) => command.run(config).await,
                 Command::Reconcile(command) => command.run(config).await,
                 Command::Backfill(command) => command.run(config).await,
+                Command::Import(command) => command.run(config).await,
                 Command::Inspect(command) => command.run(config).await,
                 Command::Rebuild(command) => command.run(config).await,
                 Command::ResetUsage(command) => command.run(config).await,

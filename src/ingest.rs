@@ -2,6 +2,7 @@
 
 pub mod committer;
 pub mod erasure;
+pub mod import;
 pub mod missing_user;
 pub mod rebuild;
 pub mod replay;

@@ -5,6 +5,7 @@
 mod statements;
 
 mod apply;
+mod baseline;
 mod campaigns;
 mod consume;
 mod creator_lists;
@@ -41,10 +42,12 @@ mod scraping_results;
 mod stats;
 mod sync_cursors;
 mod usage;
+mod user_profiles;
 mod users;
 mod users_sql;
 
 pub use apply::{probe_writes, write_batch};
+pub use baseline::{Adopted, Baseline, Comparison, Difference};
 pub use campaigns::{Campaign, CampaignFilter, CampaignOutcome, CampaignUpdate, NewCampaign};
 pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use creator_lists::{CreatorList, CreatorListFilter, CreatorListUpdate};
@@ -77,11 +80,13 @@ pub use scraping_jobs::{Job, JobFilter, JobOutcome, JobUpdate, NewJob};
 pub use scraping_results::JobResult;
 pub use stats::DashboardRow;
 pub use usage::{ArchivedPeriod, ClockCursor, DueUsage};
+pub use user_profiles::{ImportedRows, KnownImport, OwnChange, ProfileReader, ProfileTable, write_own_columns};
 
 /// Every statement by name: what the test of the schema prepares.
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     [
         &apply::all(),
+        baseline::all().as_slice(),
         pool::ALL,
         migrations::ALL,
         ledger::ALL,
@@ -90,6 +95,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         people::ALL,
         erasure::ALL,
         erasure::mentions::ALL,
+        user_profiles::ALL,
         users_sql::ALL,
         plans::ALL,
         reconcile::ALL,

@@ -1,4 +1,7 @@
-//! `billsync migrate run|status`: the schema.
+//! `billsync migrate run|status|baseline|new`: the schema.
+
+mod baseline;
+mod new;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -10,9 +13,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::store::{MigrationState, MigrationStatus};
 
-/// Bring the schema up to date, or tell how far it is
+/// Bring the schema up to date, tell how far it is, or adopt an existing database
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  billsync migrate status\n  billsync migrate run")]
+#[command(after_help = "Examples:\n  billsync migrate status\n  billsync migrate run\n  billsync migrate baseline --dry-run")]
 pub struct MigrateCommand {
     #[command(subcommand)]
     action: Action,
@@ -35,6 +38,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    Baseline(baseline::BaselineArgs),
+    New(new::NewArgs),
 }
 
 #[derive(Serialize)]
@@ -46,13 +51,16 @@ struct Line<'a> {
 }
 
 impl MigrateCommand {
-    /// Opens the database without touching its schema, and does what is asked.
+    /// Does what is asked; a database is opened without touching its schema.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
-        let database = Database::open(config, Schema::Ignore).await?;
-        let done = match self.action {
-            Action::Run { json } => migrate(&database, json).await,
-            Action::Status { json } => show_status(&database, json).await,
+        let (json, is_run) = match &self.action {
+            Action::Baseline(arguments) => return arguments.run(config).await,
+            Action::New(arguments) => return arguments.run(),
+            Action::Run { json } => (*json, true),
+            Action::Status { json } => (*json, false),
         };
+        let database = Database::open(config, Schema::Ignore).await?;
+        let done = if is_run { migrate(&database, json).await } else { show_status(&database, json).await };
         database.close_after(done).await
     }
 }

@@ -2,6 +2,7 @@
 
 mod erased;
 mod fresh;
+mod imported;
 mod operator;
 mod profile;
 mod rebuilding;
@@ -23,10 +24,11 @@ use crate::domain::event::{Content, Event, Outcome, Payload, Provider, Source};
 use crate::domain::rules::Rules;
 use crate::metrics;
 use crate::store::{
-    Concerned, ErrorKind, LedgerEntry, Missing, Store, StoreError, Tx, Updated, load_first, load_second, probe_writes,
+    Concerned, ErrorKind, LedgerEntry, Missing, OwnChange, Store, StoreError, Tx, Updated, load_first, load_second, probe_writes,
     write_batch,
 };
 
+pub use imported::{ImportedUser, commit_imports};
 pub use operator::{OperatorChange, OperatorLinked, OperatorWord, link_by_operator};
 pub use profile::{ensure_user, update_user};
 pub use rebuilding::{Rebuild, Rebuilt, is_clerk_user, rebuild};
@@ -171,6 +173,11 @@ enum Work<'a> {
         clerk_ids: &'a [String],
         change: Option<&'a ProfileChange>,
     },
+    /// Events, and what the application owns of their users.
+    Imports {
+        events: &'a [Arc<Event>],
+        own: &'a [OwnChange],
+    },
     Operator(&'a OperatorChange),
     Rebuild(&'a Rebuild),
 }
@@ -178,7 +185,7 @@ enum Work<'a> {
 impl Work<'_> {
     fn events(&self) -> &[Arc<Event>] {
         match self {
-            Work::Events(events) | Work::Preview(events) => events,
+            Work::Events(events) | Work::Preview(events) | Work::Imports { events, .. } => events,
             Work::Refused { event, .. } => std::slice::from_ref(event),
             Work::Accounts { .. } | Work::Operator(_) | Work::Rebuild(_) => &[],
         }
@@ -188,7 +195,7 @@ impl Work<'_> {
         match self {
             Work::Preview(_) => true,
             Work::Rebuild(rebuild) => rebuild.dry_run,
-            Work::Events(_) | Work::Refused { .. } | Work::Accounts { .. } | Work::Operator(_) => false,
+            Work::Events(_) | Work::Refused { .. } | Work::Accounts { .. } | Work::Imports { .. } | Work::Operator(_) => false,
         }
     }
 }
@@ -288,6 +295,7 @@ async fn attempt(
         return Ok(Attempt::Done(Done { receipts, effects, rebuilt: done.rebuilt, ..Done::default() }));
     }
     write_batch(tx, &changes, &entries(work, &fresh, &done, now), &second.user_ids, now).await?;
+    work.write_beside(tx).await?;
     erasures.record(tx, now).await?;
     if let Work::Operator(change) = work
         && !done.linked.refused
@@ -327,7 +335,7 @@ struct Told {
 
 fn apply(accounts: &mut Accounts, work: &Work<'_>, fresh: &Fresh, erasures: &mut Erasures, context: Context<'_>) -> Folded {
     match work {
-        Work::Events(events) | Work::Preview(events) => {
+        Work::Events(events) | Work::Preview(events) | Work::Imports { events, .. } => {
             let events = fresh.indexes().filter_map(|i| events.get(i));
             Folded { told: events.map(|event| erasures.apply(accounts, event, context)).collect(), ..Folded::default() }
         }

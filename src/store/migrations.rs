@@ -12,7 +12,7 @@ use crate::store::expected_schema::ExpectedSchema;
 use crate::store::pool::{Store, Tx};
 
 /// `bsmi`: one migrator at a time in a database.
-const MIGRATOR_LOCK: i64 = 0x6273_6d69;
+pub(crate) const MIGRATOR_LOCK: i64 = 0x6273_6d69;
 
 /// While another process migrates.
 const LOCK_ASKED_EVERY: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ pub struct MigrationStatus {
 }
 
 /// The migrations of this binary, with their bookkeeping in our own schema.
-fn migrator() -> Migrator {
+pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("./migrations");
     migrator.create_schema("billsync");
     migrator.dangerous_set_table_name("billsync.migrations");
@@ -206,15 +206,17 @@ fn changed(version: i64) -> StoreError {
     StoreError::new(ErrorKind::Unavailable, message)
 }
 
-fn from_migrate(error: MigrateError) -> StoreError {
+pub(crate) fn from_migrate(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) => StoreError::from(error),
         MigrateError::ExecuteMigration(error, version) => {
             // A migration's own statements hold no data, so Postgres's words may be repeated.
             let words = error.as_database_error().map(|database| database.message().to_owned());
+            let exists = error.as_database_error().is_some_and(|database| database.code().as_deref() == Some("42P07"));
             let error = StoreError::from(error);
             let words = words.map(|words| format!(" ({words})")).unwrap_or_default();
-            StoreError::new(error.kind(), format!("migration {version}: {error}{words}"))
+            let hint = if exists { ". To adopt tables that something else has made: `billsync migrate baseline`" } else { "" };
+            StoreError::new(error.kind(), format!("migration {version}: {error}{words}{hint}"))
         }
         MigrateError::VersionMismatch(version) => changed(version),
         other => StoreError::new(ErrorKind::Unavailable, format!("migrations: {other}")),

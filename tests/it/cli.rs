@@ -37,7 +37,17 @@ pub fn on(url: &str, arguments: &[&str], exit: i32) -> String {
     printed
 }
 
-fn fixture(path: &str) -> String {
+/// Runs on a database; the exit code, what was printed, and what was complained of.
+pub fn run_on(url: &str, arguments: &[&str]) -> (i32, String, String) {
+    run(billsync(arguments).env("DATABASE_URL", url))
+}
+
+/// Runs without a database.
+pub fn run_plain(arguments: &[&str]) -> (i32, String, String) {
+    run(&mut billsync(arguments))
+}
+
+pub fn fixture(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path).display().to_string()
 }
 

@@ -6,6 +6,7 @@
 mod answers;
 mod api;
 mod architecture;
+mod baseline;
 mod batch;
 mod clerk_users;
 mod cli;
@@ -27,4 +28,5 @@ mod stories;
 mod stripe_api;
 mod support;
 mod usage;
+mod user_profiles;
 mod webhooks;

@@ -24,7 +24,9 @@ impl Erasures {
     pub(super) fn candidates(work: &Work<'_>, concerned: &Concerned, clerk_ids: &BTreeSet<String>) -> BTreeSet<String> {
         let mut ids: BTreeSet<String> = match work {
             Work::Accounts { .. } | Work::Rebuild(_) => return BTreeSet::new(),
-            Work::Events(_) | Work::Preview(_) | Work::Refused { .. } | Work::Operator(_) => clerk_ids.clone(),
+            Work::Events(_) | Work::Preview(_) | Work::Imports { .. } | Work::Refused { .. } | Work::Operator(_) => {
+                clerk_ids.clone()
+            }
         };
         ids.extend(concerned.customer_ids().map(str::to_owned));
         for event in work.events() {
