@@ -41,14 +41,15 @@ enum What {
     user becomes a fact that counts for as long as neither Stripe nor Clerk has said anything newer, so it may run before or\n\
     after the first webhooks, beside `serve`, and as often as one likes: what is imported already is left alone, and what the\n\
     application has written since stays. Killed or ended by SIGINT or SIGTERM, it goes on where it was when run again.\n\
-    At the end every user is read again and compared. What could not be read is told by row and column, never by value.\n\
+    At the end every user is read again and compared. What could not be read is told by row and column, never by value, and\n\
+    is no failure.\n\
     Exit code 3 when the comparison found a difference, 1 when it was ended early or had to leave a user out.")]
 struct UserProfilesArgs {
     /// The table or view to read, with its schema if that is not public
     #[arg(long, value_name = "TABLE", default_value = "user_profiles")]
     from: String,
     /// Rows of one transaction
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=500))]
     batch: u16,
     /// Read and tell what would be imported, write nothing
     #[arg(long)]

@@ -11,7 +11,7 @@ mod step;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 pub use adoption::Adopted;
@@ -109,10 +109,7 @@ async fn read_expected(connection: &mut PgConnection, migrator: &Migrator) -> Re
     restore_search_path(&mut scratch).await?;
     let mut application = None;
     for migration in migrator.iter() {
-        // An index that is made beside writers cannot be made in a transaction.
-        let text = migration.sql.as_str();
-        let text = if migration.no_tx { text.replace("concurrently", "") } else { text.to_owned() };
-        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *scratch).await.map_err(explain_rights)?;
+        sqlx::raw_sql(AssertSqlSafe(text_in_transaction(migration))).execute(&mut *scratch).await.map_err(explain_rights)?;
         if migration.version == APPLICATION_TABLES {
             application = Some(Schema::read(&mut scratch, "public").await?);
             restore_search_path(&mut scratch).await?;
@@ -122,6 +119,15 @@ async fn read_expected(connection: &mut PgConnection, migrator: &Migrator) -> Re
     scratch.rollback().await?;
     let application = application.unwrap_or_default();
     Ok(Expected { application, complete })
+}
+
+/// An index that is made beside writers cannot be made in a transaction: here nobody writes.
+fn text_in_transaction(migration: &Migration) -> String {
+    let text = migration.sql.as_str();
+    if !migration.no_tx {
+        return text.to_owned();
+    }
+    ["concurrently", "CONCURRENTLY"].iter().fold(text.to_owned(), |text, word| text.replace(word, ""))
 }
 
 async fn restore_search_path(connection: &mut PgConnection) -> Result<(), StoreError> {

@@ -133,6 +133,13 @@ impl BaselineArgs {
         if adopted.strangers > 0 {
             complain(&format!("{} rows of users have a user_id that is not Clerk's: left alone", adopted.strangers));
         }
+        if !adopted.shut_out.is_empty() {
+            complain(&format!(
+                "row-level security is enabled on the tables: it shows no row to {} until a policy does, or they may bypass it \
+                 (alter role … bypassrls)",
+                adopted.shut_out.join(", ")
+            ));
+        }
         if !adopted.unknown_plans.is_empty() {
             complain(&format!(
                 "not in the plan catalog: {}. Until it is, limits would be lost: `billsync plans apply FILE`, then \

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::{Migrate, Migration, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::store::baseline::APPLICATION_TABLES;
 use crate::store::baseline::compare::Expected;
 use crate::store::baseline::conversion::quote;
+use crate::store::baseline::{APPLICATION_TABLES, text_in_transaction};
 use crate::store::error::StoreError;
 use crate::store::migrations::from_migrate;
 
@@ -29,6 +29,8 @@ pub struct Adopted {
     pub strangers: i64,
     /// Plans that users have and the catalog has not.
     pub unknown_plans: Vec<String>,
+    /// Roles with rights on the tables that row-level security, which is enabled, shows no row.
+    pub shut_out: Vec<String>,
 }
 
 /// An instant as JSON, where JSON's readers know it.
@@ -105,6 +107,16 @@ statements! {
         from billsync.provider_objects o where o.provider = 'import' and o.fact ->> 'stripe_customer_id' is not null \
         group by 1 on conflict (owner_id) do nothing";
 
+    LIST_SHUT_OUT = "\
+        select distinct r.rolname::text from pg_catalog.pg_class c \
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public' \
+        cross join lateral pg_catalog.aclexplode(c.relacl) g join pg_catalog.pg_roles r on r.oid = g.grantee \
+        where c.relname = any(array['users', 'user_subscriptions', 'user_billing', 'user_usage', 'user_system_data', \
+            'subscription_plans', 'campaigns', 'scraping_jobs', 'scraping_results', 'creator_lists', 'list_items', \
+            'system_configurations']) \
+          and not c.relrowsecurity and not r.rolsuper and not r.rolbypassrls and not pg_has_role(r.oid, c.relowner, 'USAGE') \
+          and r.rolname not in ('anon', 'authenticated') order by 1";
+
     COUNT_STRANGERS = "select count(*) from public.users where user_id not like 'user\\_%'";
 
     LIST_UNKNOWN_PLANS = "\
@@ -123,15 +135,21 @@ pub(super) async fn adopt(
     let mut adopted = Adopted::default();
     connection.create_schema_if_not_exists("billsync").await.map_err(from_migrate)?;
     connection.ensure_migrations_table("billsync.migrations").await.map_err(from_migrate)?;
+    adopted.shut_out = list(connection, LIST_SHUT_OUT).await?;
     for migration in migrator.iter() {
         if migration.version == APPLICATION_TABLES {
-            let record = sqlx::query(RECORD_MIGRATION).bind(migration.version).bind(migration.description.as_ref());
-            record.bind(migration.checksum.as_ref()).execute(&mut *connection).await?;
+            record(connection, migration).await?;
             set_own_defaults(connection, expected).await?;
             adopted.recorded.push(migration.version);
             continue;
         }
-        let _: Duration = connection.apply("billsync.migrations", migration).await.map_err(from_migrate)?;
+        if migration.no_tx {
+            let text = AssertSqlSafe(text_in_transaction(migration));
+            sqlx::raw_sql(text).execute(&mut *connection).await?;
+            record(connection, migration).await?;
+        } else {
+            let _: Duration = connection.apply("billsync.migrations", migration).await.map_err(from_migrate)?;
+        }
         adopted.ran.push(migration.version);
     }
     let kept = sqlx::query(KEEP_ROWS_AS_FACTS).bind(now).execute(&mut *connection).await?;
@@ -141,9 +159,19 @@ pub(super) async fn adopt(
     let linked = sqlx::query(LINK_IMPORTED_CUSTOMERS).execute(&mut *connection).await?;
     adopted.customers = i64::try_from(linked.rows_affected()).unwrap_or(i64::MAX);
     adopted.strangers = sqlx::query_as::<_, (i64,)>(COUNT_STRANGERS).fetch_one(&mut *connection).await?.0;
-    let plans: Vec<(String,)> = sqlx::query_as(LIST_UNKNOWN_PLANS).fetch_all(&mut *connection).await?;
-    adopted.unknown_plans = plans.into_iter().map(|(plan,)| plan).collect();
+    adopted.unknown_plans = list(connection, LIST_UNKNOWN_PLANS).await?;
     Ok(adopted)
+}
+
+async fn record(connection: &mut PgConnection, migration: &Migration) -> Result<(), StoreError> {
+    let query = sqlx::query(RECORD_MIGRATION).bind(migration.version).bind(migration.description.as_ref());
+    query.bind(migration.checksum.as_ref()).execute(connection).await?;
+    Ok(())
+}
+
+async fn list(connection: &mut PgConnection, sql: &'static str) -> Result<Vec<String>, StoreError> {
+    let rows: Vec<(String,)> = sqlx::query_as(sql).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|(text,)| text).collect())
 }
 
 /// Defaults that call a function of ours, which the first migration has just made.

@@ -130,7 +130,9 @@ impl Comparing<'_> {
 
     fn create_table(&mut self, name: &str, ours: &Relation) {
         let columns: Vec<String> = ours.columns.iter().map(|column| format!("    {}", define(column))).collect();
-        let sql = format!("create table public.{name} (\n{}\n);", columns.join(",\n"));
+        // Whatever default privileges give away is taken back by the adoption; until then nobody is to read it.
+        let guarded = format!("alter table public.{name} enable row level security;");
+        let sql = format!("create table public.{name} (\n{}\n);\n{guarded}", columns.join(",\n"));
         let created = Difference::new(Phase::Create, name, "table").found("missing").expected("there").sql(sql);
         self.add(created);
         if name == "users" {

@@ -181,3 +181,41 @@ async fn a_managed_database_is_refused_and_an_unmanaged_one_is_not_migrated_over
     assert_eq!(code, 1);
     assert!(complaints.contains("billsync migrate baseline"), "{complaints}");
 }
+
+#[tokio::test]
+async fn of_two_who_adopt_at_once_one_does() {
+    let database = made_by(DRIZZLE).await;
+    mend(&database).await;
+    let url = database.url.clone();
+    let tasks = [1, 2].map(|_| {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || run_on(&url, &["migrate", "baseline", "--json"]).0)
+    });
+    let mut codes = Vec::new();
+    for task in tasks {
+        codes.push(task.await.unwrap());
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 1]);
+    assert_eq!(database.ask::<i64>("select count(*) from billsync.provider_objects").await, 4);
+}
+
+#[tokio::test]
+async fn roles_that_would_see_nothing_are_told_and_a_stranger_is_told_whom_to_connect_as() {
+    let database = made_by(DRIZZLE).await;
+    let role = format!("reader_{}", std::process::id());
+    database
+        .execute(&format!("create role {role}; grant usage on schema public to {role}; grant select on users to {role}"))
+        .await;
+    let stranger = format!("{}&options=-c%20role%3D{role}", database.url);
+    let (code, printed, complaints) = run_on(&stranger, &["migrate", "baseline"]);
+    assert_eq!((code, printed.as_str()), (1, ""), "{complaints}");
+    assert!(complaints.contains("the owner of the database"), "{complaints}");
+    mend(&database).await;
+    let (code, printed, complaints) = run_on(&database.url, &["migrate", "baseline", "--json"]);
+    assert_eq!(code, 0, "{complaints}");
+    let adopted: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(adopted["adopted"]["shut_out"], json!([role]));
+    assert!(complaints.contains("row-level security"), "{complaints}");
+    database.execute(&format!("drop owned by {role}; drop role {role}")).await;
+}
