@@ -344,11 +344,16 @@ impl Comparing<'_> {
         // A column that is still to be added is NULL in every row.
         let exists = self.theirs.relations.get(table).is_some_and(|theirs| theirs.column(&ours.name).is_some());
         let condition = if exists { format!("t.{name} is null") } else { "true".to_owned() };
+        let is_referred_to = self.is_referred_to(table);
         let guard = Guard {
             function: None,
             count_sql: format!("select count(*) from public.{table} t where {condition}"),
-            sql: Some(set_aside(table, &format!("t.{name} is null"))),
-            rows: format!("rows have no {}: they are moved to public.{table}{ASIDE_SUFFIX}", ours.name),
+            sql: (!is_referred_to).then(|| set_aside(table, &format!("t.{name} is null"))),
+            rows: if is_referred_to {
+                format!("rows have no {}, and others refer to them: a person has to decide", ours.name)
+            } else {
+                format!("rows have no {}: they are moved to public.{table}{ASIDE_SUFFIX}", ours.name)
+            },
         };
         self.add(difference.sql(set).guarded(Some(guard)));
     }

@@ -286,6 +286,12 @@ impl Comparing<'_> {
         }
     }
 
+    /// Whether rows elsewhere go when one of this table's goes: then none may be moved out of the way.
+    pub(super) fn is_referred_to(&self, table: &str) -> bool {
+        let own = self.expected.application.foreign_keys();
+        own.chain(self.theirs.foreign_keys()).any(|key| key.refers_to.as_deref() == Some(table) && key.relation != table)
+    }
+
     fn has_columns(&self, table: &str, columns: &[String]) -> bool {
         self.theirs.relations.get(table).is_some_and(|relation| columns.iter().all(|column| relation.column(column).is_some()))
     }
@@ -332,13 +338,6 @@ impl Comparing<'_> {
              ctid desc) as place from public.{table} where {present}) ranked where place > 1)"
         );
         let (sql, rows) = match ours.columns.as_slice() {
-            _ if table == "users" => (
-                None,
-                format!(
-                    "values of {columns} stand in several rows, which other tables may refer to: a person has to decide. Find them: \
-                    select {columns}, count(*) from public.{table} group by {columns} having count(*) > 1"
-                ),
-            ),
             [column] if self.is_loose(table, ours) => {
                 let (name, aside) = (quote(column), format!("{column}{ASIDE_SUFFIX}"));
                 let sql = format!(
@@ -348,6 +347,13 @@ impl Comparing<'_> {
                 );
                 (Some(sql), format!("values stand in several rows: the row updated last keeps it, the others in column {aside}"))
             }
+            _ if self.is_referred_to(table) => (
+                None,
+                format!(
+                    "values of {columns} stand in several rows, which other tables may refer to: a person has to decide. Find them: \
+                    select {columns}, count(*) from public.{table} group by {columns} having count(*) > 1"
+                ),
+            ),
             _ => {
                 let sql = set_aside(table, &format!("t.{later}"));
                 (
@@ -380,17 +386,26 @@ impl Comparing<'_> {
                 "insert into public.users (user_id) select distinct t.{column} from public.{table} t where {};",
                 orphan("")
             );
-            (sql, "rows may belong to users without a row: one is made for each".to_owned())
-        } else {
+            (Some(sql), "rows may belong to users without a row: one is made for each".to_owned())
+        } else if self.is_loose(table, ours) {
+            let aside = quote(&format!("{}{ASIDE_SUFFIX}", ours.columns.first()?));
+            let sql = format!(
+                "alter table public.{table} add column if not exists {aside} text;\n\
+                 update public.{table} t set {aside} = t.{column}::text, {column} = null where {};",
+                orphan("")
+            );
+            (Some(sql), format!("rows may refer to none: they refer to nothing then, and keep what they had in column {aside}"))
+        } else if !self.is_referred_to(table) {
             let rows = format!("rows may refer to none: such rows move to public.{table}{ASIDE_SUFFIX}");
-            (set_aside(table, &orphan("")), rows)
+            (Some(set_aside(table, &orphan(""))), rows)
+        } else if has_parent {
+            let find = format!("select * from public.{table} t where {}", orphan("::text"));
+            (None, format!("rows refer to none, and others refer to them: a person has to decide. Find them: {find}"))
+        } else {
+            // Who is in the other table will be known once it is made; the constraint refuses what does not fit.
+            return None;
         };
-        Some(Guard {
-            function: None,
-            count_sql: format!("select count(*) from public.{table} t where {counted}"),
-            sql: Some(sql),
-            rows,
-        })
+        Some(Guard { function: None, count_sql: format!("select count(*) from public.{table} t where {counted}"), sql, rows })
     }
 }
 

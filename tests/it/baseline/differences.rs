@@ -193,22 +193,64 @@ async fn rules_that_would_refuse_rows() {
 async fn whatever_relies_on_a_column_lets_go_and_comes_back() {
     let database = damaged(&[
         (
-            "create view addresses as select email, created_at from users; \
-            alter table users enable row level security; \
-            create policy recent on users for select using (created_at > '2020-01-01' and user_id <> ''); \
-            select 1",
+            "alter table users alter column created_at type timestamp; alter table users enable row level security; \
+            create view public.addresses as select email, created_at from users; \
+            create policy recent on users for select using (created_at > '2020-01-01' and user_id <> '')",
             "users",
             "column created_at",
         ),
         (
-            "drop view addresses; drop policy recent on users; alter table users alter column created_at type timestamp; \
-          create view addresses as select email, created_at from users; \
-          create policy recent on users for select using (created_at > '2020-01-01' and user_id <> '')",
-            "users",
-            "column created_at",
+            "alter table list_items drop constraint list_items_list_id_fkey; \
+            alter table creator_lists alter column id drop default, alter column id type text using 'list-1'; \
+            alter table list_items alter column list_id type text using 'list-1'; \
+            alter table list_items add constraint of_list foreign key (list_id) references creator_lists (id) on delete cascade; \
+            create table public.shares (list text references creator_lists (id)); insert into shares values ('list-1')",
+            "creator_lists",
+            "column id",
         ),
+        ("select 1", "list_items", "column list_id"),
+        ("select 1", "shares", "column list"),
     ])
     .await;
     assert_eq!(database.ask::<i64>("select count(*) from addresses where created_at <= now()").await, 1);
     assert_eq!(database.ask::<i64>("select count(*) from pg_policies where policyname = 'recent'").await, 1);
+    let kept = "select count(*) from list_items i join creator_lists l on l.id = i.list_id join shares s on s.list = l.id";
+    assert_eq!(database.ask::<i64>(kept).await, 1);
+    let keys = "select count(*) from pg_constraint where contype = 'f' and confrelid = 'creator_lists'::regclass";
+    assert_eq!(database.ask::<i64>(keys).await, 2);
+}
+
+#[tokio::test]
+async fn rows_that_others_refer_to_are_left_for_a_person_to_decide() {
+    let database = application().await;
+    database
+        .execute(
+            "alter table users drop constraint users_user_id_key cascade; \
+            insert into users (id, user_id) values ('00000000-0000-4000-8000-000000000002', 'user_1'); \
+            alter table creator_lists drop constraint creator_lists_user_id_fkey; \
+            insert into creator_lists (user_id, name) values (gen_random_uuid(), 'nobody''s'); \
+            alter table scraping_jobs drop constraint scraping_jobs_campaign_id_fkey; \
+            update scraping_jobs set campaign_id = gen_random_uuid()",
+        )
+        .await;
+    let store = store(&database).await;
+    let found = store.baseline(now(), false).await.unwrap();
+    let script = found.comparison.script();
+    assert!(script.contains("a person has to decide"), "{script}");
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut database.connect().await).await.unwrap_err();
+    let rows = "select (select count(*) from users) + (select count(*) from creator_lists) + (select count(*) from list_items)";
+    assert_eq!(database.ask::<i64>(rows).await, 5);
+
+    database
+        .execute(
+            "delete from users where id = '00000000-0000-4000-8000-000000000002'; \
+            delete from creator_lists where name = 'nobody''s'",
+        )
+        .await;
+    let script = store.baseline(now(), false).await.unwrap().comparison.script();
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut database.connect().await).await.unwrap();
+    adopted(&store.baseline(now(), false).await.unwrap());
+    let jobs = "select count(*) from scraping_jobs where campaign_id is null and campaign_id_before_billsync is not null";
+    assert_eq!(database.ask::<i64>(jobs).await, 1);
+    store.close().await;
 }
