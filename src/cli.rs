@@ -166,6 +166,8 @@ impl Command {
             Command::Serve(_) => start_log(config, "info")?,
             // It forges a signature, and tells itself that this was refused.
             Command::Demo(_) => start_log(config, "error")?,
+            // It reads whole tables and makes indexes: that this takes a while is no news.
+            Command::Inspect(_) => start_log(config, "warn,sqlx=error")?,
             _ => start_log(config, "warn")?,
         }
         runtime()?.block_on(async {

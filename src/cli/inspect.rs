@@ -7,6 +7,7 @@ mod index_repair;
 mod past_report;
 mod user_report;
 
+pub use self::index_lines::{fix_of_index, fix_of_leftover};
 pub use self::user_report::effect_lines;
 
 use anyhow::{Context, bail};

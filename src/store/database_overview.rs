@@ -18,7 +18,26 @@ const NOT_LOADED: &str = "SQLSTATE 55000";
 /// These read whole tables: they may take longer than what webhooks wait for.
 const BEGIN_READING: &str = "begin read only; set local statement_timeout = '60s'; set local lock_timeout = '2s'";
 
-/// Rows of one table that have no row in another: how many, and the first ids.
+/// Rows of one table that refer to a row of another that is not there.
+macro_rules! orphan_rows {
+    ($child:literal, $column:literal, $parent:literal, $key:literal) => {
+        concat!(
+            "from ",
+            $child,
+            " c where c.",
+            $column,
+            " is not null and not exists (select from ",
+            $parent,
+            " p where p.",
+            $key,
+            " = c.",
+            $column,
+            ")"
+        )
+    };
+}
+
+/// How many of them there are, the first ids, and what takes them away.
 macro_rules! orphans {
     ($child:literal, $column:literal, $shown:literal, $parent:literal, $key:literal) => {
         concat!(
@@ -31,52 +50,29 @@ macro_rules! orphans {
             ".",
             $key,
             "' as what, \
-                (select count(*) from ",
-            $child,
-            " c where c.",
-            $column,
-            " is not null \
-                    and not exists (select from ",
-            $parent,
-            " p where p.",
-            $key,
-            " = c.",
-            $column,
-            ")) as rows, \
+                (select count(*) ",
+            orphan_rows!($child, $column, $parent, $key),
+            ") as rows, \
                 array(select c.",
             $shown,
-            "::text from ",
-            $child,
-            " c where c.",
-            $column,
-            " is not null \
-                    and not exists (select from ",
-            $parent,
-            " p where p.",
-            $key,
-            " = c.",
-            $column,
-            ") \
-                    order by 1 limit $1) as examples"
+            "::text ",
+            orphan_rows!($child, $column, $parent, $key),
+            " order by 1 limit $1) as examples, \
+                'delete ",
+            orphan_rows!($child, $column, $parent, $key),
+            ";   -- look at them first' as fix"
         )
     };
 }
 
-/// Users that lack their row in a table.
+/// Users that lack their row in a table. Who has facts gets it back from them.
 macro_rules! rowless {
     ($table:literal) => {
         concat!(
-            "select '",
-            $table,
-            "' as relation, 'users have no row' as what, \
-                (select count(*) from public.users u where not exists \
-                    (select from ",
-            $table,
-            " t where t.user_id = u.id)) as rows, \
-                array(select u.user_id from public.users u where not exists \
-                    (select from ",
-            $table,
-            " t where t.user_id = u.id) order by 1 limit $1) as examples"
+            "select '", $table, "' as relation, 'users have no row' as what, count(*) as rows, \
+                coalesce((array_agg(u.user_id order by u.user_id))[1:$1], '{}') as examples, \
+                'billsync rebuild --user ' || min(u.user_id) || '   # without facts: billsync users ensure ' || min(u.user_id) as fix \
+            from public.users u where not exists (select from ", $table, " t where t.user_id = u.id)"
         )
     };
 }
@@ -132,7 +128,9 @@ statements! {
     /// An event is written together with its payload: one without the other was deleted by hand.
     LIST_STRAY_PAYLOADS = "\
         select 'billsync.webhook_payloads' as relation, 'the event is not in the ledger' as what, \
-            count(*) as rows, coalesce((array_agg(p.event_id order by p.received_at desc))[1:$1], '{}') as examples \
+            count(*) as rows, coalesce((array_agg(p.event_id order by p.received_at desc))[1:$1], '{}') as examples, \
+            'delete from billsync.webhook_payloads p where not exists (select from billsync.webhook_events e where e.provider = p.provider \
+and e.event_id = p.event_id and e.received_at = p.received_at);   -- replay or resend them first' as fix \
         from billsync.webhook_payloads p where not exists (select from billsync.webhook_events e \
             where e.provider = p.provider and e.event_id = p.event_id and e.received_at = p.received_at)";
 
@@ -167,6 +165,7 @@ pub struct DatabaseSize {
 /// A table with its partitions.
 #[derive(Clone, Debug, FromRow, Serialize)]
 pub struct TableSize {
+    #[serde(rename = "schema")]
     pub schema_name: String,
     pub name: String,
     /// Of the migrations; others in `public` are the application's own.
@@ -187,13 +186,32 @@ pub struct TableSize {
 }
 
 /// Rows that should not be, or are missing.
-#[derive(Clone, Debug, FromRow, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct Stray {
     pub relation: String,
     pub what: String,
     pub rows: i64,
     /// The first ids.
     pub examples: Vec<String>,
+    /// What to do about it.
+    pub fix: String,
+}
+
+#[derive(Debug, FromRow)]
+struct StrayRow {
+    relation: String,
+    what: String,
+    rows: i64,
+    examples: Vec<String>,
+    /// NULL where there is nothing to mend.
+    fix: Option<String>,
+}
+
+impl StrayRow {
+    fn into_stray(self) -> Option<Stray> {
+        let StrayRow { relation, what, rows, examples, fix } = self;
+        (rows > 0).then(|| Stray { relation, what, rows, examples, fix: fix.unwrap_or_default() })
+    }
 }
 
 /// Somebody of whom something is stored, and whose user has no row.
@@ -260,10 +278,9 @@ impl Store {
     }
 
     async fn list_strays(&self, sql: &'static str) -> Result<Vec<Stray>, StoreError> {
-        let mut strays: Vec<Stray> =
+        let found: Vec<StrayRow> =
             self.reading(async |tx| Ok(tx.query_as(sql).bind(EXAMPLES).fetch_all(tx.connection()?).await?)).await?;
-        strays.retain(|stray| stray.rows > 0);
-        Ok(strays)
+        Ok(found.into_iter().filter_map(StrayRow::into_stray).collect())
     }
 
     /// The newest of them.

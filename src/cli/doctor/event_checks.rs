@@ -24,12 +24,12 @@ pub async fn check_deliveries(config: &Config, store: &Store, findings: &mut Fin
         Ok(newest) => newest,
         Err(error) => return cannot_tell("secrets", "when the newest webhooks came", &error, findings),
     };
-    for (provider, secrets, setting) in [
-        (Provider::Stripe, &config.stripe_webhook_secrets, "STRIPE_WEBHOOK_SECRETS"),
-        (Provider::Clerk, &config.clerk_webhook_secrets, "CLERK_WEBHOOK_SECRETS"),
+    for (provider, name, secrets, setting) in [
+        (Provider::Stripe, "Stripe", &config.stripe_webhook_secrets, "STRIPE_WEBHOOK_SECRETS"),
+        (Provider::Clerk, "Clerk", &config.clerk_webhook_secrets, "CLERK_WEBHOOK_SECRETS"),
     ] {
         let at = newest.iter().find(|(known, _)| *known == provider).map(|(_, at)| *at);
-        check_delivery(provider.as_str(), secrets, setting, at, findings);
+        check_delivery(name, secrets, setting, at, findings);
     }
 }
 

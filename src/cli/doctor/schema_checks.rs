@@ -4,6 +4,7 @@ use chrono::Months;
 
 use crate::cli::doctor::database_checks::cannot_tell;
 use crate::cli::doctor::finding::Findings;
+use crate::cli::inspect::{fix_of_index, fix_of_leftover};
 use crate::clock::Clock;
 use crate::store::{Fault, FaultyIndex, MigrationState, Store};
 
@@ -89,20 +90,15 @@ async fn check_indexes(store: &Store, is_older: bool, findings: &mut Findings) {
         );
     }
     let faulty: Vec<&FaultyIndex> = state.faulty.iter().filter(|_| !is_older).collect();
-    for FaultyIndex { fault, expected, .. } in &faulty {
-        let what = format!("index {} on {}", expected.name, expected.table);
-        let fix = "billsync inspect db --fix-indexes";
-        match fault {
+    for index in &faulty {
+        let FaultyIndex { fault, expected, .. } = index;
+        let what = format!("index {} on {} is {}", expected.name, expected.table, fault.words());
+        let is_needed = expected.constraint.is_some() && *fault != Fault::Different;
+        match fix_of_index(index) {
+            None => findings.ok("schema", what),
             // Without it, `on conflict` is refused and with it every event.
-            Fault::Missing | Fault::Invalid | Fault::ConstraintMissing if expected.constraint.is_some() => {
-                findings.error("schema", format!("{what}, which a constraint needs, is {}", fault.words()), fix);
-            }
-            Fault::InWork => findings.ok("schema", format!("{what} is being made")),
-            Fault::Different => {
-                let fix = format!("drop index concurrently {}.{};   -- then: {fix}", expected.table.schema, expected.name);
-                findings.warn("schema", format!("{what} has another form than the migrations give it"), fix);
-            }
-            _ => findings.warn("schema", format!("{what} is {}", fault.words()), fix),
+            Some(fix) if is_needed => findings.error("schema", format!("{what}, and a constraint needs it"), fix),
+            Some(fix) => findings.warn("schema", what, fix),
         }
     }
     for index in &state.leftovers {
@@ -110,7 +106,7 @@ async fn check_indexes(store: &Store, is_older: bool, findings: &mut Findings) {
             "index {} on {}.{} is invalid: it slows writes and helps no read",
             index.name, index.schema_name, index.table_name
         );
-        findings.warn("schema", what, format!("drop index concurrently {}.{};", index.schema_name, index.name));
+        findings.warn("schema", what, fix_of_leftover(index));
     }
     if state.missing_tables.is_empty() && faulty.is_empty() && state.leftovers.is_empty() {
         findings.ok("schema", "every table and index of the migrations is there, and valid");

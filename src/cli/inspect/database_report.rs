@@ -1,6 +1,8 @@
 //! The database as a whole: what is large, what is missing, what should not be there. A part that cannot be read is told
 //! as that, beside the others.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::cli::inspect::index_lines::{IndexLine, UnusedIndex, list_faulty, list_leftovers, list_unused};
@@ -11,6 +13,8 @@ use crate::store::{
 
 /// As many owners without users are named.
 const SHOWN_OWNERS: i64 = 20;
+/// An unused index of ours is told by name from this size on.
+const TOLD_BYTES: i64 = 1 << 20;
 /// As many statements are told.
 const SHOWN_STATEMENTS: i64 = 10;
 /// What keeps account of statements, and how to have it.
@@ -164,7 +168,10 @@ impl DatabaseReport {
         for line in &lines {
             shown.add_row([line.index.clone(), line.table.clone(), line.fault.words().to_owned(), line.definition.clone()]);
         }
-        format!("Indexes that are not as the migrations make them\n{shown}\nfix: billsync inspect db --fix-indexes")
+        format!(
+            "Indexes that are not as the migrations make them\n{shown}{}",
+            fixes(lines.iter().filter_map(|line| line.fix.as_deref()))
+        )
     }
 
     fn unused_text(&self) -> String {
@@ -174,12 +181,27 @@ impl DatabaseReport {
         if self.unused_indexes.is_empty() {
             return "Unused indexes: none.".to_owned();
         }
-        let mut shown = table(&["index", "table", "size", "made by"]);
-        for line in &self.unused_indexes {
-            let maker = if line.is_of_migrations { "a migration: keep it" } else { "somebody else: drop it if nobody misses it" };
-            shown.add_row([line.index.clone(), line.table.clone(), size(line.bytes), maker.to_owned()]);
+        let (small, others): (Vec<&UnusedIndex>, Vec<&UnusedIndex>) =
+            self.unused_indexes.iter().partition(|line| line.is_of_migrations && line.bytes < TOLD_BYTES);
+        let mut text = "Unused indexes: never read while use was counted".to_owned();
+        if !others.is_empty() {
+            let mut shown = table(&["index", "table", "size", "made by"]);
+            for line in others {
+                let maker =
+                    if line.is_of_migrations { "a migration: keep it" } else { "somebody else: drop it if nobody misses it" };
+                shown.add_row([line.index.clone(), line.table.clone(), size(line.bytes), maker.to_owned()]);
+            }
+            text = format!("{text}\n{}", align_right(shown, 2..=2));
         }
-        format!("Unused indexes: never read while use was counted\n{}", align_right(shown, 2..=2))
+        if !small.is_empty() {
+            let bytes = small.iter().map(|line| line.bytes).sum();
+            text = format!(
+                "{text}\n{} small ones of the migrations ({} in all): keep them, their use will come.",
+                small.len(),
+                size(bytes)
+            );
+        }
+        text
     }
 
     fn owners_text(&self) -> String {
@@ -227,6 +249,12 @@ impl DatabaseReport {
     }
 }
 
+/// Each fix once, a line each.
+fn fixes<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+    let distinct: BTreeSet<&str> = all.into_iter().collect();
+    distinct.into_iter().map(|fix| format!("\nfix: {fix}")).collect()
+}
+
 fn strays(heading: &str, when_none: &str, strays: &[Stray]) -> String {
     if strays.is_empty() {
         return format!("{heading}: {when_none}.");
@@ -235,7 +263,7 @@ fn strays(heading: &str, when_none: &str, strays: &[Stray]) -> String {
     for stray in strays {
         shown.add_row([stray.relation.clone(), stray.rows.to_string(), stray.what.clone(), stray.examples.join(", ")]);
     }
-    format!("{heading}\n{}", align_right(shown, 1..=1))
+    format!("{heading}\n{}{}", align_right(shown, 1..=1), fixes(strays.iter().map(|stray| stray.fix.as_str())))
 }
 
 fn align_right(mut shown: comfy_table::Table, columns: std::ops::RangeInclusive<usize>) -> comfy_table::Table {

@@ -13,6 +13,8 @@ pub struct IndexLine {
     pub fault: Fault,
     /// The statements that make it; of a leftover, what it is.
     pub definition: String,
+    /// What to do about it; `None` where somebody is at it.
+    pub fix: Option<String>,
 }
 
 /// An index that was not read by while that was counted.
@@ -38,6 +40,25 @@ impl Fault {
     }
 }
 
+/// The command that makes what is missing.
+pub const REPAIR: &str = "billsync inspect db --fix-indexes";
+
+/// What to do about an index that is not as the migrations make it; `None` where somebody is at it.
+pub fn fix_of_index(index: &FaultyIndex) -> Option<String> {
+    let (name, table) = (&index.expected.name, &index.expected.table);
+    match (index.fault, index.expected.constraint) {
+        (Fault::InWork, _) => None,
+        (Fault::Different, Some(_)) => Some(format!("alter table {table} drop constraint {name};   -- then: {REPAIR}")),
+        (Fault::Different, None) => Some(format!("drop index concurrently {}.{name};   -- then: {REPAIR}", table.schema)),
+        (Fault::Missing | Fault::Invalid | Fault::ConstraintMissing, _) => Some(REPAIR.to_owned()),
+    }
+}
+
+/// What to do about an invalid index that no migration makes.
+pub fn fix_of_leftover(index: &PresentIndex) -> String {
+    format!("drop index concurrently {}.{};", index.schema_name, index.name)
+}
+
 /// What the migrations make and what is not there like that.
 pub fn list_faulty(state: &IndexState) -> Vec<IndexLine> {
     let line = |faulty: &FaultyIndex| IndexLine {
@@ -45,6 +66,7 @@ pub fn list_faulty(state: &IndexState) -> Vec<IndexLine> {
         table: faulty.expected.table.to_string(),
         fault: faulty.fault,
         definition: faulty.expected.creation().join("; "),
+        fix: fix_of_index(faulty),
     };
     state.faulty.iter().map(line).collect()
 }
@@ -56,6 +78,7 @@ pub fn list_leftovers(state: &IndexState) -> Vec<IndexLine> {
         table: format!("{}.{}", index.schema_name, index.table_name),
         fault: Fault::Invalid,
         definition: index.definition.clone(),
+        fix: Some(fix_of_leftover(index)),
     };
     state.leftovers.iter().map(line).collect()
 }

@@ -3,11 +3,14 @@
 mod repairing;
 mod statements;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor};
 
 use super::{fixture, on};
-use crate::support::database::{TestDatabase, database};
-use crate::support::events::{customer_created, user_created};
+use crate::support::database::{TestDatabase, database, empty_database};
+use crate::support::events::{Webhook, customer_created, user_created};
 use crate::support::server::{now, server_on};
 
 fn inspected(database: &TestDatabase) -> Value {
@@ -31,7 +34,7 @@ async fn with_users() -> TestDatabase {
 
 fn table<'a>(report: &'a Value, schema: &str, name: &str) -> &'a Value {
     let tables = report["tables"].as_array().unwrap();
-    tables.iter().find(|table| table["schema_name"] == schema && table["name"] == name).unwrap()
+    tables.iter().find(|table| table["schema"] == schema && table["name"] == name).unwrap()
 }
 
 #[tokio::test]
@@ -105,13 +108,15 @@ async fn rows_that_lack_another_are_named() {
         )
         .await;
     let report = inspected(&database);
-    let rowless = json!([
-        {"relation": "public.user_billing", "what": "users have no row", "rows": 2, "examples": ["user_2", "user_3"]},
-        {"relation": "public.user_usage", "what": "users have no row", "rows": 1, "examples": ["user_2"]},
-    ]);
-    let mut found = report["users_without_rows"].as_array().unwrap().clone();
-    found.sort_by_key(|stray| stray["relation"].to_string());
-    assert_eq!(json!(found), rowless);
+    let mut rowless: Vec<(&str, i64, &Value)> = report["users_without_rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|stray| (stray["relation"].as_str().unwrap(), stray["rows"].as_i64().unwrap(), &stray["examples"]))
+        .collect();
+    rowless.sort_unstable_by_key(|(relation, ..)| *relation);
+    let (two, one) = (json!(["user_2", "user_3"]), json!(["user_2"]));
+    assert_eq!(rowless, [("public.user_billing", 2, &two), ("public.user_usage", 1, &one)]);
     let orphans: Vec<(&str, i64, &str)> = report["orphans"]
         .as_array()
         .unwrap()
@@ -130,6 +135,17 @@ async fn rows_that_lack_another_are_named() {
     let shown = on(&database.url, &["inspect", "db"], 0);
     assert!(shown.contains("user_2, user_3") && shown.contains("00000000-0000-7000-8000-000000000002"), "{shown}");
     assert!(shown.contains("evt_cus_3"), "{shown}");
+
+    // The fixes are meant to be pasted.
+    let fix = report["users_without_rows"][0]["fix"].as_str().unwrap();
+    assert!(fix.starts_with("billsync rebuild --user user_2   #"), "{fix}");
+    on(&database.url, &["rebuild", "--user", "user_2"], 3);
+    on(&database.url, &["rebuild", "--user", "user_3"], 3);
+    for stray in report["orphans"].as_array().unwrap() {
+        database.execute(stray["fix"].as_str().unwrap()).await;
+    }
+    let mended = inspected(&database);
+    assert_eq!((&mended["users_without_rows"], &mended["orphans"]), (&json!([]), &json!([])));
 }
 
 /// A relation that is added to the schema has to be looked at too.
@@ -177,6 +193,45 @@ async fn tables_that_are_open_missing_or_somebody_elses_are_told() {
     assert!(shown.contains("not billsync's") && shown.contains("Missing: billsync.erasures"), "{shown}");
 }
 
+/// Most deployments have no superuser: whoever owns the database does everything.
+#[tokio::test]
+async fn the_owner_of_the_database_needs_no_further_rights() {
+    let database = empty_database().await;
+    let role = format!("{}_owner", database.name);
+    database
+        .execute(&format!("create role {role} login password 'plain'; alter database {} owner to {role}", database.name))
+        .await;
+    let url = database.url_for(&role, "plain");
+    on(&url, &["migrate", "run"], 0);
+    let diagnosis: Value = serde_json::from_str(&on(&url, &["doctor", "--offline", "--json"], 1)).unwrap();
+    let troubled = diagnosis["findings"].as_array().unwrap().iter().filter(|it| it["level"] != "ok");
+    let areas: BTreeSet<&str> = troubled.map(|finding| finding["area"].as_str().unwrap()).collect();
+    assert!(!areas.contains("rights") && !areas.contains("database") && !areas.contains("schema"), "{diagnosis:#}");
+    let mut owner = sqlx::PgConnection::connect(&url).await.unwrap();
+    owner
+        .execute("drop index public.users_email_lower_idx; alter table billsync.owners drop constraint owners_pkey")
+        .await
+        .unwrap();
+    assert!(on(&url, &["inspect", "db"], 0).contains("missing"));
+    assert!(on(&url, &["inspect", "db", "--fix-indexes"], 0).contains("made owners_pkey on billsync.owners in"));
+    let report: Value = serde_json::from_str(&on(&url, &["inspect", "db", "--json"], 0)).unwrap();
+    assert_eq!(report["faulty_indexes"], json!([]));
+    owner.close().await.unwrap();
+    database.execute(&format!("reassign owned by {role} to current_user; drop owned by {role}")).await;
+}
+
+#[tokio::test]
+async fn a_user_of_whom_only_the_deletion_is_known_has_all_rows() {
+    let database = database().await;
+    let server = server_on(&database.url, Default::default()).await;
+    let body = json!({"type": "user.deleted", "object": "event", "timestamp": now().timestamp_millis(), "instance_id": "ins_1",
+        "data": {"id": "user_5", "object": "user", "deleted": true}});
+    server.outcome(&Webhook::clerk("msg_5", body.to_string())).await;
+    server.stop().await;
+    let report = inspected(&database);
+    assert_eq!((table(&report, "public", "users")["rows"].clone(), report["users_without_rows"].clone()), (json!(1), json!([])));
+}
+
 #[tokio::test]
 async fn indexes_that_nobody_reads_by_are_told_with_who_made_them() {
     let database = database().await;
@@ -197,5 +252,7 @@ async fn indexes_that_nobody_reads_by_are_told_with_who_made_them() {
     for needed in ["users_pkey", "users_user_id_key", "apart_idx", "users_email_lower_idx"] {
         assert!(unused.iter().all(|(name, _)| *name != needed), "{needed}");
     }
-    assert!(on(&database.url, &["inspect", "db"], 0).contains("somebody else: drop it if nobody misses it"));
+    let shown = on(&database.url, &["inspect", "db"], 0);
+    assert!(shown.contains("somebody else: drop it if nobody misses it"), "{shown}");
+    assert!(shown.contains("small ones of the migrations") && !shown.contains("scraping_jobs_keywords_idx"), "{shown}");
 }

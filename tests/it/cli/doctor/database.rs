@@ -76,6 +76,24 @@ async fn a_role_that_may_too_little_is_told_what_to_grant() {
 }
 
 #[tokio::test]
+async fn a_role_that_cannot_migrate_an_empty_database_is_told_what_to_grant() {
+    let database = empty_database().await;
+    let role = format!("{}_newcomer", database.name);
+    database.execute(&format!("create role {role} login password 'plain'")).await;
+    let url = database.url_for(&role, "plain");
+    let diagnosis = doctor(&[("DATABASE_URL", &url)], &["--offline"]);
+    diagnosis.expect("error", "has no create on database", &format!("grant create on database {} to {role};", database.name));
+    diagnosis.expect("error", "has no create on schema public", &format!("grant create on schema public to {role};"));
+    database
+        .execute(&format!("grant create on database {} to {role}; grant create on schema public to {role}", database.name))
+        .await;
+    assert_eq!(doctor(&[("DATABASE_URL", &url)], &["--offline"]).trouble("rights"), [""; 0]);
+    on(&url, &["migrate", "run"], 0);
+    assert_eq!(doctor(&[("DATABASE_URL", &url)], &["--offline"]).trouble("rights"), [""; 0]);
+    drop_role(&database, &role).await;
+}
+
+#[tokio::test]
 async fn a_role_that_rows_are_hidden_from_is_told_so() {
     let database = with_plans().await;
     let role = role(&database, "connection limit 4").await;
@@ -183,10 +201,10 @@ async fn indexes_tables_and_partitions_that_are_missing_are_told() {
     let fix = "billsync inspect db --fix-indexes";
     diagnosis.expect("warning", "index webhook_events_owner_id_idx on billsync.webhook_events is missing", fix);
     diagnosis.expect("warning", "index refetch_queue_after_idx on billsync.refetch_queue is invalid", fix);
-    diagnosis.expect("error", "owners_pkey on billsync.owners, which a constraint needs, is missing", fix);
+    diagnosis.expect("error", "owners_pkey on billsync.owners is missing, and a constraint needs it", fix);
     diagnosis.expect(
         "warning",
-        "scraping_jobs_platform_idx on public.scraping_jobs has another form",
+        "scraping_jobs_platform_idx on public.scraping_jobs is of another form",
         "drop index concurrently public.scraping_jobs_platform_idx;",
     );
     diagnosis.expect("error", "the table billsync.erasures is missing", "backup");

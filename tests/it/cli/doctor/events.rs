@@ -88,8 +88,8 @@ async fn prices_without_plan_and_plans_without_price_are_told() {
 async fn deliveries_are_told_by_provider() {
     let database = with_plans().await;
     let diagnosis = examined(&database);
-    diagnosis.expect("warning", "has verified no webhook of stripe yet", "billsync send --story");
-    diagnosis.expect("warning", "has verified no webhook of clerk yet", "billsync send --story");
+    diagnosis.expect("warning", "has verified no webhook of Stripe yet", "billsync send --story");
+    diagnosis.expect("warning", "has verified no webhook of Clerk yet", "billsync send --story");
     deliver(&database, &[user_created(1, now()), customer_created(1, now())]).await;
     database
         .execute(
@@ -100,8 +100,8 @@ async fn deliveries_are_told_by_provider() {
         )
         .await;
     let diagnosis = examined(&database);
-    diagnosis.expect("ok", "verified the newest webhook of stripe 3 hours ago", "");
-    diagnosis.expect("warning", "verified the newest webhook of clerk 8 days ago", "with CLERK_WEBHOOK_SECRETS");
+    diagnosis.expect("ok", "verified the newest webhook of Stripe 3 hours ago", "");
+    diagnosis.expect("warning", "verified the newest webhook of Clerk 8 days ago", "with CLERK_WEBHOOK_SECRETS");
     let rolling = [
         ("DATABASE_URL", database.url.as_str()),
         ("STRIPE_WEBHOOK_SECRETS", "whsec_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,whsec_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"),

@@ -18,6 +18,7 @@ async fn everything_that_is_wrong_is_told_at_once() {
             ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/db"),
             ("BILLSYNC_LISEN", "hunter2"),
             ("STRIPE_WEBHOOK_SECRETS", "sk_live_hunter2"),
+            ("BILLSYNC_LIVEMODE", "live"),
             ("CLERK_WEBHOOK_SECRETS", ""),
             ("STRIPE_API_KEY", "rk_test_hunter2"),
             ("STRIPE_API_BASE", &base),
@@ -38,14 +39,17 @@ async fn everything_that_is_wrong_is_told_at_once() {
         "CLERK_SECRET_KEY (environment): is wrapped in quotation marks",
         "export CLERK_SECRET_KEY=sk_live_",
     );
-    diagnosis.expect("error", "billsync_queue_events", "BILLSYNC_QUEUE_EVENTS");
+    diagnosis.expect("error", "billsync_queue_events", "billsync_queue_events = \"…\"   # in /");
     diagnosis.expect("error", "unknown setting link", "README");
     diagnosis.expect("error", "onnection refused", "pg_isready");
     diagnosis.expect("error", "Stripe does not accept STRIPE_API_KEY", "export STRIPE_API_KEY=");
     assert!(!diagnosis.printed.contains("hunter2"), "{}", diagnosis.printed);
     // Each is told once: what cannot be read is not told again as what is not set.
     assert_eq!(diagnosis.trouble("clerk"), [""; 0]);
-    assert_eq!(diagnosis.trouble("secrets"), [""; 0]);
+    assert_eq!(
+        diagnosis.trouble("secrets"),
+        ["STRIPE_API_KEY is of test mode, but BILLSYNC_LIVEMODE is live: what it reads is ignored"]
+    );
 
     let (code, shown, complaints) =
         run(billsync(&["doctor", "--offline", "--config", "/nowhere/billsync.toml"]).env("BILLSYNC_HOME", folder.path()));
@@ -61,6 +65,40 @@ fn a_database_url_that_cannot_be_read_is_not_taken_for_none() {
     let diagnosis = doctor(&settings, &["--offline"]);
     diagnosis.expect("error", "the database was not looked at", "export DATABASE_URL=postgres://");
     assert!(!home.exists() && !diagnosis.printed.contains("hunter2"));
+}
+
+#[test]
+fn a_key_is_told_by_its_shape_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let shaped = |stripe, livemode, clerk| {
+        let settings = [
+            ("BILLSYNC_HOME", home.to_str().unwrap()),
+            ("STRIPE_API_KEY", stripe),
+            ("BILLSYNC_LIVEMODE", livemode),
+            ("CLERK_SECRET_KEY", clerk),
+        ];
+        let diagnosis = doctor(&settings, &["--offline"]);
+        assert!(!diagnosis.printed.contains("hunter2"), "{}", diagnosis.printed);
+        diagnosis
+    };
+    let good = shaped("rk_live_hunter2", "live", "sk_live_hunter2");
+    assert_eq!(good.trouble("secrets"), [""; 0]);
+    good.expect("ok", "STRIPE_API_KEY: of the right shape, live mode", "");
+    shaped("rk_live_hunter2", "test", "sk_test_hunter2").expect(
+        "error",
+        "of live mode, but BILLSYNC_LIVEMODE is test",
+        "BILLSYNC_LIVEMODE=live",
+    );
+    let public = shaped("pk_live_hunter2", "any", "pk_live_hunter2");
+    public.expect(
+        "warning",
+        "STRIPE_API_KEY does not begin as a secret or restricted key does",
+        "export STRIPE_API_KEY=rk_live_…",
+    );
+    public.expect("warning", "CLERK_SECRET_KEY does not begin with sk_", "export CLERK_SECRET_KEY=sk_live_…");
+    let singular = doctor(&[("BILLSYNC_HOME", home.to_str().unwrap()), ("CLERK_WEBHOOK_SECRET", "x")], &["--offline"]);
+    singular.expect("error", "both are set, and they mean the same", "unset CLERK_WEBHOOK_SECRET ");
 }
 
 #[test]
