@@ -90,7 +90,8 @@ async fn check_row_security(store: &Store, expected: &ExpectedSchema, findings: 
         if table.open_to.is_empty() {
             findings.warn("security", what, fix);
         } else {
-            findings.error("security", format!("{what}, and {} gets at every row of it", table.open_to.join(" and ")), fix);
+            let gets = if table.open_to.len() == 1 { "gets" } else { "get" };
+            findings.error("security", format!("{what}, and {} {gets} at every row of it", table.open_to.join(" and ")), fix);
         }
     }
     if tables.is_empty() {

@@ -133,10 +133,10 @@ async fn a_deployment_that_works_has_nothing_wrong() {
 #[tokio::test]
 async fn for_people_it_is_a_line_a_finding_with_the_fix_below() {
     let database = with_plans().await;
-    database.execute("alter table campaigns disable row level security").await;
+    database.execute("alter table billsync.refetch_queue disable row level security").await;
     let shown = on(&database.url, &["doctor", "--offline"], 0);
-    let line = "WARNING  security  row-level security is off on public.campaigns\n                   \
-        fix: alter table public.campaigns enable row level security;\n";
+    let line = "WARNING  security  row-level security is off on billsync.refetch_queue\n                   \
+        fix: alter table billsync.refetch_queue enable row level security;\n";
     assert!(shown.contains(line), "{shown}");
     assert!(shown.contains("ok       plans     4 plans"), "{shown}");
     let problems = on(&database.url, &["doctor", "--offline", "--problems"], 0);

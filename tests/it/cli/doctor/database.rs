@@ -118,7 +118,8 @@ async fn what_is_open_to_others_is_told() {
     };
     database
         .execute(&format!(
-            "{}{} grant usage on schema public to anon; create table public.diary (day date); create table public.shown (day date); \
+            "{}{} revoke all on all tables in schema public, billsync from anon, authenticated; \
+            grant usage on schema public to anon; create table public.diary (day date); create table public.shown (day date); \
             alter table campaigns disable row level security; alter table user_usage disable row level security; \
             alter table billsync.webhook_payloads_default disable row level security; \
             grant select on campaigns, users, public.shown to anon; grant update on user_billing to authenticated; \
@@ -130,7 +131,7 @@ async fn what_is_open_to_others_is_told() {
     let diagnosis = examined(&database);
     diagnosis.expect(
         "error",
-        "off on public.campaigns, and anon gets at every row",
+        "off on public.campaigns, and anon gets at every row of it",
         "alter table public.campaigns enable row level security;",
     );
     diagnosis.expect("warning", "off on public.user_usage", "alter table public.user_usage enable row level security;");
