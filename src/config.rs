@@ -73,8 +73,8 @@ pub enum Pooler {
 /// Where the public keys of session tokens are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JwtKeys {
+    /// A PEM public key or a JWK set that can be read, given as such or in a file.
     Text(String),
-    File(PathBuf),
     Url(String),
 }
 

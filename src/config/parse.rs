@@ -329,7 +329,12 @@ fn jwt_keys(text: &str) -> Result<JwtKeys, String> {
         PublicKeys::parse(text).map_err(|error| format!("cannot be used: {error}"))?;
         return Ok(JwtKeys::Text(text.to_owned()));
     }
-    if text.contains("://") { http_url(text).map(JwtKeys::Url) } else { Ok(JwtKeys::File(PathBuf::from(text))) }
+    if text.contains("://") {
+        return http_url(text).map(JwtKeys::Url);
+    }
+    let text = std::fs::read_to_string(text).map_err(|error| format!("the file cannot be read: {error}"))?;
+    PublicKeys::parse(&text).map_err(|error| format!("the file cannot be used: {error}"))?;
+    Ok(JwtKeys::Text(text))
 }
 
 fn api_token(text: &str) -> Result<ApiToken, String> {

@@ -261,8 +261,14 @@ fn keys_of_session_tokens_are_checked_before_anything_starts() {
     let url = ("BILLSYNC_JWT_KEYS", "https://clerk.example.com/.well-known/jwks.json");
     let config = from_environment(&[url, issuer]).expect("starts");
     assert!(matches!(config.jwt_keys, Some(JwtKeys::Url(_))));
-    let config = from_environment(&[("BILLSYNC_JWT_KEYS", "/etc/clerk.pem"), issuer]).expect("starts");
-    assert!(matches!(config.jwt_keys, Some(JwtKeys::File(_))));
+    let pem = concat!(env!("CARGO_MANIFEST_DIR"), "/src/domain/signature/session_token/tests/public_key.pem");
+    let config = from_environment(&[("BILLSYNC_JWT_KEYS", pem), issuer]).expect("starts");
+    assert!(matches!(config.jwt_keys, Some(JwtKeys::Text(text)) if text.starts_with("-----BEGIN")));
+    let private = concat!(env!("CARGO_MANIFEST_DIR"), "/src/domain/signature/session_token/tests/private_key.pem");
+    for (path, expected) in [("/no/such/file.pem", "the file cannot be read"), (private, "the file cannot be used")] {
+        let told = problem(from_environment(&[("BILLSYNC_JWT_KEYS", path), issuer]));
+        assert!(told.contains(expected), "{told}");
+    }
 
     assert!(problem(from_environment(&[url])).contains("BILLSYNC_JWT_KEYS: set BILLSYNC_JWT_ISSUER too"));
     for alone in [issuer, ("BILLSYNC_JWT_AUTHORIZED_PARTIES", "https://app.example.com")] {

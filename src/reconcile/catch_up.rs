@@ -29,6 +29,9 @@ pub struct CaughtUp {
 struct Position {
     known_until: Option<DateTime<Utc>>,
     window: Option<Window>,
+    /// When it was tried first: until it has succeeded once, ignorance counts from then.
+    #[serde(default)]
+    first_tried_at: Option<DateTime<Utc>>,
 }
 
 /// Stripe lists the newest event first, so a window is fixed before it is read: only its end moves `known_until`.
@@ -50,7 +53,11 @@ impl Reconciler {
     pub async fn catch_up(&self) -> Result<CaughtUp, ReconcileError> {
         let mut position: Position = self.store.find_cursor(CURSOR).await?.unwrap_or_default();
         let now = self.clock.now().trunc_subsecs(0);
-        if let Some(known_until) = position.known_until {
+        if position.first_tried_at.is_none() {
+            position.first_tried_at = Some(now);
+            self.store.save_cursor(CURSOR, &position).await?;
+        }
+        if let Some(known_until) = position.known_until.or(position.first_tried_at) {
             note_age(known_until, now);
         }
         let begin = || {
@@ -66,7 +73,7 @@ impl Reconciler {
             window.after = page.next;
             let is_done = window.after.is_none();
             position = if is_done {
-                Position { known_until: Some(window.until), window: None }
+                Position { known_until: Some(window.until), window: None, ..position }
             } else {
                 Position { window: Some(window.clone()), ..position }
             };

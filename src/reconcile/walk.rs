@@ -248,18 +248,20 @@ impl Reconciler {
         let (api, filter) = (self.stripe()?, filter_of(stage, walking.walk));
         let mut listed = BTreeSet::new();
         let Some(resource) = stage.resource() else { return Ok(listed) };
-        let after = walking.position.after.clone();
+        let mut after = walking.position.after.clone();
         let mut page = match api.fetch_page(resource, &filter, after.as_deref()).await {
             // The object that the position names has gone meanwhile.
-            Err(ApiError::Refused { status: 400, .. }) if after.is_some() => api.fetch_page(resource, &filter, None).await?,
+            Err(ApiError::Refused { status: 400, .. }) if after.take().is_some() => {
+                api.fetch_page(resource, &filter, None).await?
+            }
             page => page?,
         };
         loop {
             listed.extend(page.objects.iter().filter_map(id_of));
             let Page { objects, next } = page;
             let following = async {
-                match &next {
-                    Some(after) => Ok(Some(api.fetch_page(resource, &filter, Some(after)).await?)),
+                match next {
+                    Some(next) => self.fetch_following(resource, &filter, after.clone(), next).await.map(Some),
                     None => Ok(None),
                 }
             };
@@ -272,15 +274,34 @@ impl Reconciler {
                 }
             };
             let (following, ()) = futures_util::future::try_join(following, written).await?;
-            walking.position.after = next;
             walking.tell(1, None);
             walking.pages += 1;
             let Some(following) = following else { return Ok(listed) };
             if walking.are_lists_too_dear() {
                 return Ok(listed);
             }
+            (page, after) = following;
+            walking.position.after.clone_from(&after);
             self.keep_position(walking).await?;
-            page = following;
+        }
+    }
+
+    /// The page after `next`, and what it comes after. When that object has gone since the page was read that ended with it,
+    /// that page once more: it ends with another object by now.
+    async fn fetch_following(
+        &self,
+        resource: Resource,
+        filter: &Filter,
+        after: Option<String>,
+        next: String,
+    ) -> Result<(Page, Option<String>), ReconcileError> {
+        let api = self.stripe()?;
+        match api.fetch_page(resource, filter, Some(&next)).await {
+            Err(error @ ApiError::Refused { status: 400, .. }) => {
+                let page = api.fetch_page(resource, filter, after.as_deref()).await?;
+                if page.next.as_ref() == Some(&next) { Err(error.into()) } else { Ok((page, after)) }
+            }
+            page => Ok((page?, Some(next))),
         }
     }
 

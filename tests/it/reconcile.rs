@@ -272,6 +272,28 @@ async fn an_old_retry_after_reconcile_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_goes_between_two_pages_hides_nothing() {
+    let world = World::new().await;
+    world
+        .fake
+        .put((0..350).map(|number| json!({"id": format!("cus_{number:03}"), "object": "customer", "created": 1_760_000_000})));
+    // The last one of two pages goes as soon as the next page is asked for.
+    let mut gone = vec!["cus_149", "cus_250"];
+    world.fake.on_request(move |asked, objects| {
+        let after = asked.query.get("starting_after").map(String::as_str);
+        if let Some(place) = gone.iter().position(|id| Some(*id) == after) {
+            objects.remove(gone.remove(place));
+        }
+    });
+    let report = world.reconciler.reconcile_all(Mode::Apply, &|_| {}).await.unwrap();
+    let kept: i64 = world.database.ask("select count(*) from billsync.provider_objects where object_type = 'customer'").await;
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    let asked = world.fake.asked().iter().filter(|asked| asked.path == "/v1/customers").count();
+    assert_eq!(asked, 4 + 2 * 2, "four pages; twice the next one and the one before once more");
+    assert_eq!(kept, 350, "those that went were listed before they did");
+}
+
+#[tokio::test]
 async fn an_interrupted_pass_goes_on_where_it_ended() {
     let world = World::new().await;
     world

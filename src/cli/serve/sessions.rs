@@ -27,7 +27,6 @@ pub fn sessions(config: &Config) -> anyhow::Result<Option<Sessions>> {
             return Ok(Some(Sessions::with_fetched_keys(rules, Arc::new(fetch))));
         }
         JwtKeys::Text(text) => text.clone(),
-        JwtKeys::File(path) => std::fs::read_to_string(path).with_context(|| format!("BILLSYNC_JWT_KEYS: {}", path.display()))?,
     };
     match PublicKeys::parse(&text) {
         Ok(keys) => Ok(Some(Sessions::with_keys(rules, keys))),

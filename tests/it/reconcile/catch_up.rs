@@ -78,3 +78,17 @@ async fn a_position_that_stripe_has_forgotten_begins_its_window_anew() {
         .await;
     assert_eq!(world.reconciler.catch_up().await.unwrap().new, 150);
 }
+
+#[tokio::test]
+async fn whoever_has_never_caught_up_counts_from_the_first_attempt() {
+    let world = World::with_linked_customer().await;
+    world.fake.fail_always("/v1/events", Fault::Status(403, ""));
+    world.reconciler.catch_up().await.unwrap_err();
+    assert_eq!(instant(&cursor(&world).await["first_tried_at"]), now());
+    world.clock.set(now() + TimeDelta::days(21));
+    world.reconciler.catch_up().await.unwrap_err();
+    assert_eq!(instant(&cursor(&world).await["first_tried_at"]), now(), "it does not move");
+    world.fake.recover();
+    world.fake.put([listed(1, now() + TimeDelta::days(20))]);
+    assert_eq!(world.reconciler.catch_up().await.unwrap().new, 1);
+}

@@ -129,8 +129,8 @@ async fn serve_mends_by_itself_and_tells_how_far_it_is() {
 #[tokio::test]
 async fn serve_raises_an_alarm_long_before_stripe_forgets() {
     let world = World::with_linked_customer().await;
-    let known_until = Clock::System.now() - TimeDelta::days(25);
-    let position = json!({"known_until": known_until, "window": null});
+    // It has never succeeded.
+    let position = json!({"first_tried_at": Clock::System.now() - TimeDelta::days(25), "known_until": null, "window": null});
     world
         .database
         .execute(&format!("insert into billsync.sync_cursors (name, position) values ('stripe_events', '{position}')"))

@@ -84,7 +84,7 @@ impl Objects {
         self.by_id.insert(id, object);
     }
 
-    fn remove(&mut self, id: &str) {
+    pub fn remove(&mut self, id: &str) {
         let Some(object) = self.by_id.remove(id) else { return };
         let place = place_of(&object);
         let lists = self.by_type.values_mut().chain(self.payment_methods.values_mut());
