@@ -22,7 +22,7 @@ use crate::ingest::transaction::BatchError;
 use crate::reconcile::{ReconcileError, Reconciler};
 use crate::store::{Store, StoreError};
 
-pub use self::runner::{RunReport, Schedule, Status, run_due, run_now, statuses};
+pub use self::runner::{RunReport, Schedule, Status, run_due, run_now, run_now_until, statuses};
 
 /// What every task works with.
 #[derive(Clone, Debug)]

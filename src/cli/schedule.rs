@@ -11,8 +11,9 @@ use crate::cli::output::{print, print_json, table, time};
 use crate::cli::stripe;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::http::end_signals::EndSignals;
 use crate::ingest::committer::Committer;
-use crate::schedule::{RunReport, Status, Task, Work, run_now, statuses, tasks};
+use crate::schedule::{RunReport, Status, Task, Work, run_now_until, statuses, tasks};
 use crate::store::Store;
 
 /// Scheduled work: what is done at intervals, when it ran last, and running it now
@@ -107,7 +108,11 @@ fn ending(status: &Status) -> String {
 }
 
 async fn run(task: &Task, work: &Work, json: bool) -> anyhow::Result<Exit> {
-    let Some(report) = run_now(task, work).await? else {
+    let mut signals = EndSignals::listen().context("cannot listen for signals")?;
+    let ended = async {
+        signals.next().await;
+    };
+    let Some(report) = run_now_until(task, work, ended).await? else {
         bail!("another process is running {} at the moment", task.name);
     };
     if json {

@@ -94,8 +94,20 @@ pub async fn run_due(task: &Task, work: &Work) -> Result<Option<RunReport>, Stor
 
 /// Runs the task whether or not it is due. `None` when another process runs it at the moment.
 pub async fn run_now(task: &Task, work: &Work) -> Result<Option<RunReport>, StoreError> {
-    let (_running, stopped) = watch::channel(false);
-    run_leased(task, work, When::Now, stopped).await
+    run_now_until(task, work, std::future::pending()).await
+}
+
+/// [`run_now`], asked to stop early as soon as `ended` is done: it gives its lease back, and what it did is recorded.
+pub async fn run_now_until(task: &Task, work: &Work, ended: impl Future<Output = ()>) -> Result<Option<RunReport>, StoreError> {
+    let (stopping, stopped) = watch::channel(false);
+    let run = run_leased(task, work, When::Now, stopped);
+    tokio::pin!(run);
+    tokio::select! {
+        ran = &mut run => return ran,
+        () = ended => {}
+    }
+    stopping.send_replace(true);
+    run.await
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -119,6 +119,22 @@ async fn the_hourly_pass_goes_on_after_a_kill_9() {
     assert_eq!(world.database.ask::<i64>(cards).await, 120);
 }
 
+#[tokio::test]
+async fn a_task_that_is_asked_to_end_gives_its_lease_back() {
+    let world = World::with_linked_customer().await;
+    world.fake.fail_always("/v1/subscriptions", Fault::Silence);
+    let child = start(&world, &world.fake.base(), &["schedule", "run", "reconcile"]);
+    until("it waits for an answer", async || world.fake.count("/v1/subscriptions") > 0).await;
+    send(&child, Signal::TERM);
+    let output = end(child).await;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("asked to stop before the end"), "{}", said(&output));
+    assert_eq!(world.database.ask::<i64>("select count(*) from billsync.schedule_leases").await, 0);
+    world.fake.recover();
+    let output = run(&world, &world.fake.base(), &["schedule", "run", "reconcile"]).await;
+    assert_eq!(output.status.code(), Some(0), "at once, and without waiting for a lease: {}", said(&output));
+}
+
 /// Users, customers, subscriptions and cards of whom Stripe has not told us; one request is never answered.
 async fn with_history() -> World {
     let world = World::new().await;
