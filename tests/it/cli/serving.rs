@@ -107,7 +107,10 @@ async fn a_signal_during_the_start_ends_it_in_order() {
     sqlx::query("select pg_advisory_lock($1)").bind(MIGRATOR_LOCK).execute(&mut session).await.unwrap();
     let serving = Serving::start(&database.url, &[]);
     until("serve waits for the other migration", async || {
-        database.ask::<bool>("select exists (select from pg_locks where locktype = 'advisory' and not granted)").await
+        // It asks again and again, rather than wait in a statement.
+        let asked = "select exists (select from pg_stat_activity where query like '%pg_try_advisory_lock%' \
+                     and datname = current_database() and pid <> pg_backend_pid())";
+        database.ask::<bool>(asked).await
     })
     .await;
     let (code, log) = serving.terminate();
