@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 use crate::domain::billing::plan::Catalog;
 use crate::store::error::{ErrorKind, StoreError};
@@ -323,9 +323,11 @@ impl Store {
         self.inner.pool.close().await;
     }
 
-    /// A connection of its own, outside the pool, for migrations.
+    /// A connection of its own, outside the pool, for migrations: their statements may take long, and none is told for that.
     pub(crate) async fn connect_directly(&self) -> Result<PgConnection, StoreError> {
-        PgConnection::connect_with(&self.inner.migration_options).await.map_err(unreachable_server)
+        PgConnection::connect_with(&self.inner.migration_options.clone().disable_statement_logging())
+            .await
+            .map_err(unreachable_server)
     }
 
     /// The catalog as it was when its rows had this version.
