@@ -172,7 +172,8 @@ async fn check(world: &World, journeys: &[&Journey], traffic: &Traffic, events: 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stdout, reason = "a failure shows what was printed")]
 async fn three_hundred_stories_survive_a_process_that_is_killed() {
-    let journeys = load_all();
+    let mut journeys = load_all();
+    journeys.retain(Journey::is_told_by_webhooks);
     let mut by_settings: BTreeMap<String, Vec<&Journey>> = BTreeMap::new();
     for journey in &journeys {
         by_settings.entry(format!("{:?}", journey.rules())).or_default().push(journey);

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 
 use self::comparison::differences;
 use self::dialect::Dialect;
-use self::journey::{Journey, catalog, load_all};
+use self::journey::{Journey, Then, catalog, load_all};
 
 /// The accounts of a story before its first event.
 pub fn beginning(journey: &Journey) -> Accounts {
@@ -34,6 +34,17 @@ pub fn fold<'a>(
         accounts.apply(event, Context { catalog, rules: &rules, now });
     }
     accounts
+}
+
+/// Notes what people asked the application for.
+fn note_requests(journey: &Journey, accounts: Accounts, then: &Then) -> Accounts {
+    let mut loaded = accounts.into_loaded();
+    for user in &mut loaded.users {
+        if let Some(request) = then.requests.get(&user.user_id) {
+            (user.requested_plan, user.requested_at) = (Some(request.plan.clone()), Some(request.at));
+        }
+    }
+    Accounts::new(Loaded { operator_links: journey.operator_links(), ..loaded })
 }
 
 /// Every customer that the story names.
@@ -64,6 +75,7 @@ fn faults(journey: &Journey, dialect: Dialect) -> Vec<String> {
     let mut accounts = fold(journey, &events, &plans, expected.now);
     note("at the end".into(), differences(&accounts, &expected.users, Some(&expected.owners), &customers));
     for then in &expected.then {
+        accounts = note_requests(journey, accounts, then);
         reproject_all(journey, &mut accounts, &catalog(Some(then)), then.now);
         note(format!("then, at {}", then.now), differences(&accounts, &then.users, then.owners.as_ref(), &customers));
     }

@@ -48,6 +48,11 @@ async fn faults(bench: &mut Bench, journey: &Journey, events: Vec<Event>, sizes:
     for then in &expected.then {
         bench.clock = Clock::manual(then.now);
         bench.store.apply_plans(catalog(Some(then)).plans()).await.unwrap();
+        for (user_id, request) in &then.requests {
+            let values = format!("requested_plan = '{}', requested_at = '{}'", request.plan, request.at.to_rfc3339());
+            let of_user = format!("user_id = (select id from users where user_id = '{user_id}')");
+            bench.database.execute(&format!("update user_subscriptions set {values} where {of_user}")).await;
+        }
         let known = bench.store.list_clerk_user_ids("", 100).await.unwrap();
         transaction::reproject(&bench.store, &[], &known, &bench.rules, &bench.clock).await.unwrap();
         let accounts = bench.accounts(&ids, &users).await;

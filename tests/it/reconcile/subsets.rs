@@ -41,6 +41,7 @@ const COLUMNS_OF_EVENTS: [&str; 2] = ["last_webhook_event", "last_webhook_timest
 fn stories() -> Vec<Journey> {
     let mut stories = load_all();
     stories.retain(|story| ONLY_EVENTS_TELL.iter().all(|(name, _)| *name != story.name));
+    stories.retain(Journey::is_told_by_webhooks);
     stories.retain(|story| story.events(Dialect::Newest).iter().any(|event| event.provider == Provider::Stripe));
     stories
 }

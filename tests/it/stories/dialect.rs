@@ -31,7 +31,9 @@ impl Dialect {
     /// The event as this dialect has it.
     pub fn render(self, event: &Value) -> Value {
         let mut event = event.clone();
-        if event["data"]["object"].is_null() {
+        // An endpoint keeps its version: what is older than every dialect comes as it always did.
+        let is_older = event["api_version"].as_str().is_some_and(|version| version < Dialect::Of2024.api_version());
+        if event["data"]["object"].is_null() || is_older {
             return event;
         }
         event["api_version"] = self.api_version().into();

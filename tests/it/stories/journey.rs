@@ -18,7 +18,7 @@ use billsync::domain::{clerk, stripe};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::dialect::Dialect;
 use crate::support::events::Webhook;
@@ -38,6 +38,24 @@ struct Body {
     json: Value,
 }
 
+/// What the API answered in the middle of the story.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reading {
+    /// The number of the last event delivered before it.
+    after: usize,
+    as_of: DateTime<Utc>,
+    object: Value,
+}
+
+/// A plan that somebody asked the application for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    pub plan: String,
+    pub at: DateTime<Utc>,
+}
+
 /// `expected.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +70,8 @@ pub struct Expected {
     /// By Clerk id.
     #[serde(default)]
     imports: BTreeMap<String, Import>,
+    #[serde(default)]
+    reads: Vec<Reading>,
     #[serde(default)]
     pub midway: Vec<Midway>,
     #[serde(default)]
@@ -93,6 +113,9 @@ pub struct Then {
     /// Plans that the catalog has gained.
     #[serde(default)]
     plans: Vec<FixturePlan>,
+    /// What the application has noted, by Clerk id.
+    #[serde(default)]
+    pub requests: BTreeMap<String, Request>,
     pub users: BTreeMap<String, Value>,
     pub owners: Option<BTreeMap<String, Value>>,
 }
@@ -188,9 +211,21 @@ impl Journey {
         self.expected.operator_links.iter().map(link).collect()
     }
 
-    /// The events in the order of their numbers, as the provider would have sent them in that dialect.
+    /// The events in the order of their numbers, as the provider would have sent them in that dialect, and the API reads
+    /// among them.
     pub fn events(&self, dialect: Dialect) -> Vec<Event> {
-        self.bodies.iter().map(|body| self.decode(body, dialect)).collect()
+        let mut events = Vec::new();
+        for (number, body) in self.bodies.iter().enumerate() {
+            events.push(self.decode(body, dialect));
+            let reads = self.expected.reads.iter().filter(|read| read.after == number + 1);
+            events.extend(reads.map(|read| self.decode_read(read, dialect)));
+        }
+        events
+    }
+
+    /// Whether webhooks are all that the story is made of.
+    pub fn is_told_by_webhooks(&self) -> bool {
+        self.expected.reads.is_empty()
     }
 
     /// The same as webhooks.
@@ -224,6 +259,16 @@ impl Journey {
             }
         };
         decoded.unwrap_or_else(|error| panic!("{}: {} is {error}", self.name, body.svix_id))
+    }
+}
+
+impl Journey {
+    fn decode_read(&self, read: &Reading, dialect: Dialect) -> Event {
+        let rendered = dialect.render(&json!({"data": {"object": read.object}}));
+        let (object, api_version) = (rendered["data"]["object"].to_string(), rendered["api_version"].as_str().map(str::to_owned));
+        let how = stripe::ApiRead { as_of: read.as_of, api_version, source: Source::Reconcile };
+        let decoded = stripe::decode_object(&object, &how, &self.rules());
+        decoded.unwrap_or_else(|error| panic!("{}: the read after {} is {error}", self.name, read.after))
     }
 }
 
