@@ -121,9 +121,9 @@ fn nth(kind: &str, n: i64) -> Body {
 fn one_more(criterion: &mut Criterion) {
     let (rules, catalog) = (Rules::default(), Catalog::default());
     let context = Context { catalog: &catalog, rules: &rules, now: now() };
-    for (kind, sizes) in [("invoices", [100, 10_000]), ("payment methods", [100, 10_000]), ("contenders", [10, 100])] {
+    for kind in ["invoices", "payment methods", "contenders"] {
         let mut group = criterion.benchmark_group(format!("one more among {kind}"));
-        for size in sizes {
+        for size in [10, 100, 1_000, 10_000] {
             let mut accounts = Accounts::default();
             for event in (0..size).filter_map(|n| nth(kind, n).decode(&rules)) {
                 accounts.apply(&event, context);

@@ -57,6 +57,12 @@ impl<'a> Contest<'a> {
         self.by_rank(&(0..self.candidates.len()).map(|index| self.precedes_another(index)).collect::<Vec<_>>())
     }
 
+    /// The one with the greatest (type rank, progress, event id), whatever precedes what.
+    pub fn greatest(&self) -> usize {
+        let candidates = self.candidates.iter().enumerate();
+        candidates.max_by(|(_, a), (_, b)| a.order().cmp(&b.order())).map_or(0, |(index, _)| index)
+    }
+
     /// Whether two contenders show the same object.
     pub fn shows_the_same(&self, a: usize, b: usize) -> bool {
         let (Some(a), Some(b)) = (self.candidates.get(a), self.candidates.get(b)) else { return false };

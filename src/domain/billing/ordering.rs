@@ -12,6 +12,10 @@ use crate::domain::billing::facts::{ClerkUser, Fact};
 use crate::domain::billing::stored::{Contender, Evidence, OwnerEvidence, StoredObject, Winner};
 use crate::domain::event::{Provider, Snapshot};
 
+/// From so many snapshots of one object in one second on, far beyond what a provider sends, only the greatest is kept and
+/// the provider is asked: comparing each with all others would cost more with every one that comes.
+const CROWD: usize = 128;
+
 /// What became of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -96,6 +100,7 @@ fn evidence_of(snapshot: &Snapshot) -> Evidence {
         from_read: snapshot.from_read,
         previous_attributes: snapshot.previous_attributes.clone(),
         precedes: None,
+        crowded: false,
     }
 }
 
@@ -116,7 +121,7 @@ fn install(object: &mut StoredObject, snapshot: &Snapshot, text: &Arc<str>) {
     object.ambiguous = false;
 }
 
-/// Adds the snapshot to those that share the winner's key and settles anew who wins. Returns whether the set grew, and
+/// Adds the snapshot to those that share the winner's key and settles anew who wins. Returns whether anything changed, and
 /// whether the snapshot leads (is the winner, or equals it).
 fn join(object: &mut StoredObject, snapshot: &Snapshot, text: &Arc<str>) -> (bool, bool) {
     let Some(winner) = object.winner.take() else { return (false, false) };
@@ -125,7 +130,7 @@ fn join(object: &mut StoredObject, snapshot: &Snapshot, text: &Arc<str>) -> (boo
         object.winner = Some(winner);
         return (false, leads);
     }
-    let (terminal, as_of) = (winner.terminal, winner.as_of);
+    let (terminal, as_of, crowded) = (winner.terminal, winner.as_of, winner.evidence.crowded);
     let mut all = std::mem::take(&mut object.contenders);
     let reigning = Contender {
         event_id: winner.event_id,
@@ -147,13 +152,29 @@ fn join(object: &mut StoredObject, snapshot: &Snapshot, text: &Arc<str>) -> (boo
             fact: snapshot.fact.clone(),
         },
     );
-    let contest = Contest::new(&all);
-    let decision = contest.decide(newcomer);
-    let leads = newcomer == decision.winner || contest.shows_the_same(newcomer, decision.winner);
-    for (contender, precedes) in all.iter_mut().zip(decision.precedes.into_iter().flatten()) {
-        contender.evidence.precedes = Some(precedes);
+    if crowded || all.len() >= CROWD {
+        let chosen = Contest::new(&all).greatest();
+        crown(object, all, chosen, (terminal, as_of));
+        object.contenders.clear();
+        object.ambiguous = true;
+        object.winner.iter_mut().for_each(|winner| winner.evidence.crowded = true);
+        (!crowded || chosen == newcomer, chosen == newcomer)
+    } else {
+        let contest = Contest::new(&all);
+        let decision = contest.decide(newcomer);
+        let leads = newcomer == decision.winner || contest.shows_the_same(newcomer, decision.winner);
+        for (contender, precedes) in all.iter_mut().zip(decision.precedes.into_iter().flatten()) {
+            contender.evidence.precedes = Some(precedes);
+        }
+        crown(object, all, decision.winner, (terminal, as_of));
+        object.ambiguous = decision.ambiguous;
+        (true, leads)
     }
-    let chosen = all.remove(decision.winner);
+}
+
+/// Makes one of the contenders the winner; the others stay contenders.
+fn crown(object: &mut StoredObject, mut all: Vec<Contender>, chosen: usize, (terminal, as_of): (bool, DateTime<Utc>)) {
+    let chosen = all.remove(chosen);
     object.winner = Some(Winner {
         terminal,
         as_of,
@@ -165,8 +186,6 @@ fn join(object: &mut StoredObject, snapshot: &Snapshot, text: &Arc<str>) -> (boo
     object.owner_id = chosen.owner_id;
     object.fact = chosen.fact;
     object.contenders = all;
-    object.ambiguous = decision.ambiguous;
-    (true, leads)
 }
 
 /// Whether the snapshot is about to win and names the owner itself, so that nobody else has to be asked.

@@ -57,6 +57,9 @@ pub struct Evidence {
     /// Whether it precedes another contender; noted once there are too many of them to be compared again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precedes: Option<bool>,
+    /// Of a winner: whether so many snapshots shared its key that the others were let go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crowded: bool,
 }
 
 /// A snapshot with the winner's key that is not the winner. `provider_objects.contenders` is an array of these.

@@ -335,6 +335,33 @@ fn by_definition(snapshots: &[Snapshot]) -> (String, bool) {
     (snapshots[winner].event_id.clone(), standing.iter().any(differs))
 }
 
+#[test]
+fn of_a_crowd_the_greatest_wins_in_doubt_whatever_the_order_and_the_others_are_let_go() {
+    let burst = |size: i64| -> Vec<Snapshot> {
+        let change = |n| snapshot(&format!("evt_{n:04}"), 0, json!({"quantity": n}), Some(json!({"quantity": n - 1})));
+        let unowned = |n| Snapshot { owner_id: Some(format!("cus_{n}")).filter(|_| n % 3 == 1), ..change(n) };
+        (0..size).map(unowned).collect()
+    };
+    let mut random = fastrand::Rng::with_seed(1);
+    for (size, crowded) in [(127, false), (128, true), (129, true), (300, true)] {
+        let snapshots = burst(size);
+        let mut shuffled = snapshots.clone();
+        random.shuffle(&mut shuffled);
+        shuffled.extend(snapshots.iter().filter(|_| random.u8(..4) == 0).cloned());
+        let expected = format!("evt_{:04}", size - 1);
+        // The greatest snapshot that names an owner decides where the winner names none.
+        let naming = (0..size).rev().find(|n| n % 3 == 1).unwrap();
+        for order in [snapshots.clone(), snapshots.into_iter().rev().collect(), shuffled] {
+            let object = fold(&order);
+            assert_eq!((object.winner.unwrap().event_id, object.ambiguous), (expected.clone(), crowded), "{size}");
+            assert_eq!(object.owner_id, Some(format!("cus_{naming}")), "{size}");
+            assert_eq!(object.contenders.len(), if crowded { 0 } else { size as usize - 1 });
+        }
+        let later = fold(&[burst(size), vec![snapshot("evt_x", 1, json!({}), None)]].concat());
+        assert_eq!((later.winner.unwrap().event_id.as_str(), later.ambiguous), ("evt_x", false));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
