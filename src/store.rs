@@ -26,6 +26,7 @@ mod load;
 mod locks;
 mod migrations;
 mod owners;
+mod payloads;
 mod people;
 mod plans;
 mod pool;

@@ -12,6 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::facts::{self, UPSERT_OBJECTS};
 use crate::store::ledger::{self, LedgerEntry, RECORD_EVENTS};
 use crate::store::owners::{self, UPSERT_OWNERS};
+use crate::store::payloads::{self, RECORD_PAYLOADS};
 use crate::store::pool::Tx;
 use crate::store::refetch_queue::{self, ENQUEUE_REFETCHES};
 use crate::store::statements::compose;
@@ -20,7 +21,7 @@ use crate::store::users::{self, UPDATES};
 /// Rows of users are locked since they were read, those of objects and owners by the batch's locks: no two batches can wait
 /// for each other here, whatever the order.
 static WRITE_BATCH: LazyLock<String> = LazyLock::new(|| {
-    let others = [UPSERT_OBJECTS, UPSERT_OWNERS, ENQUEUE_REFETCHES, RECORD_EVENTS];
+    let others = [RECORD_PAYLOADS, UPSERT_OBJECTS, UPSERT_OWNERS, ENQUEUE_REFETCHES, RECORD_EVENTS];
     compose(&UPDATES.into_iter().chain(others).collect::<Vec<_>>())
 });
 
@@ -60,7 +61,8 @@ async fn write(
     entries: &[LedgerEntry<'_>],
 ) -> Result<(), StoreError> {
     let query = users::bind_updates(tx.query(WRITE_BATCH.as_str()), known);
-    let query = facts::bind_upsert(query, &changes.objects);
+    let query = payloads::bind_record(query, entries);
+    let query = facts::bind_upsert(query, &changes.objects, &payloads::numbers_of(&changes.objects, entries));
     let query = owners::bind_upsert(query, &changes.owners);
     let query = refetch_queue::bind_enqueue(query, &changes.refetches);
     let query = ledger::bind_record(query, entries);

@@ -21,14 +21,17 @@ parts! {
             owner_id, owner_evidence, as_of, terminal, event_id, winner, fact, contenders, ambiguous, deleted_at, object, read_singly, \
             evidence_created_at, summed_subscription, summed_start_at, summed_conversion_at) \
         select x.provider, x.account, x.object_id, x.object_type, x.owner_id, x.owner_evidence::jsonb, x.as_of, x.terminal, \
-            x.event_id, x.winner::jsonb, x.fact::jsonb, x.contenders::jsonb, x.ambiguous, x.deleted_at, x.object::jsonb, \
+            x.event_id, x.winner::jsonb, x.fact::jsonb, x.contenders::jsonb, x.ambiguous, x.deleted_at, \
+            case when x.payload_number is null then x.object::jsonb \
+                when x.provider = 'stripe' then y.payload -> 'data' -> 'object' else y.payload -> 'data' end, \
             x.read_singly, x.evidence_created_at, x.summed_subscription, x.summed_start_at, x.summed_conversion_at \
         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bool[], \
             $9::text[], $10::text[], $11::text[], $12::text[], $13::bool[], $14::timestamptz[], $15::text[], $16::bool[], \
-            $17::timestamptz[], $18::text[], $19::timestamptz[], $20::timestamptz[]) \
+            $17::timestamptz[], $18::text[], $19::timestamptz[], $20::timestamptz[], $21::int8[]) \
             as x(provider, account, object_id, object_type, owner_id, owner_evidence, as_of, terminal, event_id, winner, \
                 fact, contenders, ambiguous, deleted_at, object, read_singly, evidence_created_at, summed_subscription, \
-                summed_start_at, summed_conversion_at) \
+                summed_start_at, summed_conversion_at, payload_number) \
+            left join payloads y on y.number = x.payload_number \
         on conflict (provider, account, object_id) do update set \
             object_type = excluded.object_type, owner_id = excluded.owner_id, owner_evidence = excluded.owner_evidence, \
             as_of = excluded.as_of, terminal = excluded.terminal, event_id = excluded.event_id, winner = excluded.winner, \
@@ -144,10 +147,16 @@ fn read_json<T: serde::de::DeserializeOwned>(key: &ObjectKey, column: &str, text
 }
 
 /// Binds [`UPSERT_OBJECTS`]; one entry per key.
-pub(crate) fn bind_upsert(query: Statement, objects: &[StoredObject]) -> Statement {
+/// Objects with a number are taken out of that payload of the same statement.
+pub(crate) fn bind_upsert(query: Statement, objects: &[StoredObject], payload_numbers: &[Option<i64>]) -> Statement {
     let derived: Vec<Derived> =
         objects.iter().map(|object| Derived::of(&object.key.account, object.fact.as_deref(), object.deleted_at)).collect();
     let winners: Vec<Option<&Winner>> = objects.iter().map(|object| object.winner.as_ref()).collect();
+    let given: Vec<Option<&str>> = winners
+        .iter()
+        .zip(payload_numbers)
+        .map(|(winner, number)| if number.is_some() { None } else { winner.and_then(|w| w.object.as_deref()) })
+        .collect();
     let winner_columns: Vec<Option<String>> = winners
         .iter()
         .map(|winner| {
@@ -173,12 +182,13 @@ pub(crate) fn bind_upsert(query: Statement, objects: &[StoredObject]) -> Stateme
         .bind(contenders)
         .bind(objects.iter().map(|object| object.ambiguous).collect::<Vec<_>>())
         .bind(objects.iter().map(|object| object.deleted_at).collect::<Vec<_>>())
-        .bind(winners.iter().map(|winner| winner.and_then(|w| w.object.as_deref())).collect::<Vec<_>>())
+        .bind(given)
         .bind(derived.iter().map(|d| d.read_singly).collect::<Vec<_>>())
         .bind(derived.iter().map(|d| d.evidence_created_at).collect::<Vec<_>>())
         .bind(derived.iter().map(|d| d.summed.map(|s| s.0)).collect::<Vec<_>>())
         .bind(derived.iter().map(|d| d.summed.map(|s| s.1)).collect::<Vec<_>>())
         .bind(derived.iter().map(|d| d.conversion_at).collect::<Vec<_>>())
+        .bind(payload_numbers)
 }
 
 /// What of an invoice or payment intent can be found without reading it.

@@ -1,4 +1,4 @@
-//! The ledger: `billsync.webhook_events` and `billsync.webhook_payloads`.
+//! The ledger: `billsync.webhook_events`.
 
 use chrono::{DateTime, Utc};
 
@@ -19,29 +19,16 @@ statements! {
 }
 
 parts! {
-    /// A known event is one that had failed and was tried again: what its earlier attempts changed stays told. Both tables at
-    /// once: they always go together.
+    /// A known event is one that had failed and was tried again.
     RECORD_EVENTS = "\
         events_recorded as ( \
             insert into billsync.webhook_events as e (provider, event_id, event_type, object_id, owner_id, occurred_at, \
                 received_at, api_version, livemode, source, outcome, reason) \
-            select x.provider, x.event_id, x.event_type, x.object_id, x.owner_id, x.occurred_at, x.received_at, \
-                x.api_version, x.livemode, x.source, x.outcome, x.reason \
-            from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
-                $8::text[], $9::bool[], $10::text[], $11::text[], $12::text[]) \
-                as x(provider, event_id, event_type, object_id, owner_id, occurred_at, received_at, api_version, livemode, \
-                    source, outcome, reason) \
+            select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], \
+                $7::timestamptz[], $8::text[], $9::bool[], $10::text[], $11::text[], $12::text[]) \
             on conflict (provider, event_id) do update set outcome = excluded.outcome, reason = excluded.reason, \
                 object_id = excluded.object_id, owner_id = excluded.owner_id \
-                where e.outcome = 'failed' \
-        ), payloads_recorded as ( \
-        insert into billsync.webhook_payloads as p (received_at, provider, event_id, payload, payload_raw, effects) \
-        select x.received_at, x.provider, x.event_id, x.payload::jsonb, x.payload_raw, x.effects::jsonb \
-        from unnest($7::timestamptz[], $1::text[], $2::text[], $13::text[], $14::bytea[], $15::text[]) \
-            as x(received_at, provider, event_id, payload, payload_raw, effects) \
-        on conflict (received_at, provider, event_id) do update set payload = excluded.payload, \
-            payload_raw = excluded.payload_raw, \
-            effects = nullif(coalesce(p.effects, '[]') || coalesce(excluded.effects, '[]'), '[]'))";
+                where e.outcome = 'failed')";
 }
 
 /// An event that the ledger has.
@@ -88,13 +75,6 @@ impl Store {
 
 /// Binds [`RECORD_EVENTS`]; one entry per event.
 pub(crate) fn bind_record(query: Statement, entries: &[LedgerEntry<'_>]) -> Statement {
-    let fits = |entry: &LedgerEntry<'_>| entry.event.payload.fits_jsonb && !entry.payload_as_bytes;
-    // Nothing is kept of an event about somebody who was erased.
-    let text = |entry: &&LedgerEntry<'_>| !entry.event.payload.text.is_empty();
-    let texts: Vec<Option<&str>> =
-        entries.iter().map(|e| Some(e).filter(text).filter(|e| fits(e)).map(|e| e.event.payload.text.as_ref())).collect();
-    let bytes: Vec<Option<&[u8]>> =
-        entries.iter().map(|e| Some(e).filter(text).filter(|e| !fits(e)).map(|e| e.event.payload.text.as_bytes())).collect();
     query
         .bind(entries.iter().map(|entry| entry.event.provider.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.event.id.as_str()).collect::<Vec<_>>())
@@ -108,11 +88,4 @@ pub(crate) fn bind_record(query: Statement, entries: &[LedgerEntry<'_>]) -> Stat
         .bind(entries.iter().map(|entry| entry.event.source.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.outcome.as_str()).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.reason).collect::<Vec<_>>())
-        .bind(texts)
-        .bind(bytes)
-        .bind(entries.iter().map(|entry| effects_text(entry.effects)).collect::<Vec<_>>())
-}
-
-fn effects_text(effects: &[Effect]) -> Option<String> {
-    if effects.is_empty() { None } else { serde_json::to_string(effects).ok() }
 }
