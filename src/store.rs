@@ -21,6 +21,7 @@ mod index_builder;
 mod index_state;
 mod inspect;
 mod ledger;
+mod link_hints;
 mod list_items;
 mod load;
 mod locks;

@@ -221,6 +221,7 @@ enum Attempt {
 
 async fn run(store: &Store, mut concerned: Concerned, work: &Work<'_>, rules: &Rules, clock: &Clock) -> Result<Done, BatchError> {
     for _ in 0..ATTEMPTS {
+        concerned.lock_in_advance(store);
         let mut tx = store.begin_batch(concerned.locks()).await?;
         match attempt(store, &mut tx, &concerned, work, rules, clock).await {
             Ok(Attempt::Done(done)) if work.is_dry_run() => {
@@ -261,7 +262,9 @@ async fn attempt(
     if !first.missing.is_nothing() {
         return Ok(Attempt::Widen(first.missing));
     }
-    tx.lock_clerk_users(&first.clerk_ids).await?;
+    if !tx.lock_clerk_users(concerned.locks(), &first.clerk_ids).await? {
+        return Ok(Attempt::Widen(Missing { clerk_ids: first.clerk_ids, ..Missing::default() }));
+    }
     // Once, and after the last lock: a batch that waited must not project a past that another has overtaken. Postgres keeps
     // microseconds, and the ledger's row has to name the payload's exactly.
     let now = clock.now().trunc_subsecs(6);
@@ -276,6 +279,7 @@ async fn attempt(
     if !second.missing.is_nothing() {
         return Ok(Attempt::Widen(second.missing));
     }
+    store.note_links(second.loaded.owners.iter());
     let catalog = store.load_catalog(tx, catalog_version).await?;
     let mut erasures = Erasures::new(Erased::among(&candidates, &second.erased));
     let context = Context { catalog: &catalog, rules, now };
@@ -285,6 +289,7 @@ async fn attempt(
         _ => apply(&mut accounts, work, &fresh, &mut erasures, context),
     };
     let changes = accounts.into_changes();
+    store.note_links(changes.owners.iter());
     let missing = unlocked(&changes, concerned, &clerk_ids);
     if !missing.is_nothing() {
         return Ok(Attempt::Widen(missing));

@@ -267,6 +267,7 @@ impl Store {
     ) -> Result<ErasureAttempt, StoreError> {
         let mut locks = LockSet::default();
         customers.iter().for_each(|customer| locks.add_object(customer));
+        locks.add_clerk_id(clerk_id);
         let mut tx = self.begin_with(&format!("{BEGIN_BATCH}; {MORE_TIME}; {}", locks.first_sql())).await?;
         match erase_locked(&mut tx, clerk_id, customers, addresses, mentions, now).await {
             Ok(ErasureAttempt::Done(erasure)) => {
@@ -312,7 +313,6 @@ async fn erase_locked(
     mentions: &Mentions,
     now: DateTime<Utc>,
 ) -> Result<ErasureAttempt, StoreError> {
-    tx.lock_clerk_users(&BTreeSet::from([clerk_id.to_owned()])).await?;
     let current = customers_to_erase(tx, clerk_id, addresses).await?;
     if !current.is_subset(customers) {
         return Ok(ErasureAttempt::Widen(current));

@@ -77,7 +77,7 @@ pub async fn load_first(tx: &mut Tx, concerned: &Concerned) -> Result<First, Sto
             LoadedRow::Owner(owner) => owners.push(owner),
             LoadedRow::Link(link) => first.operator_links.push(link),
             LoadedRow::Catalog(version) => first.catalog_version = version,
-            LoadedRow::Summary(_) | LoadedRow::Erased(_) => {}
+            LoadedRow::Summary(_) | LoadedRow::Erased(_) | LoadedRow::User(_) => {}
         }
     }
     first.note_owners_of_lookups(concerned);

@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// Advisory lock classes are shared by the whole database: these keep clear of the small numbers that others use.
 const CATALOG_CLASS: i32 = 0x6273_0000;
 const OBJECT_CLASS: i32 = CATALOG_CLASS + 1;
-const CLERK_CLASS: i32 = CATALOG_CLASS + 2;
+pub(crate) const CLERK_CLASS: i32 = CATALOG_CLASS + 2;
 
 /// What a batch locks. Ids are hashed and the hashes sorted: sorting by id deadlocks when two ids share a hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,11 @@ impl LockSet {
         self.clerk_ids.insert(hash32(id));
     }
 
+    /// Adds a Clerk user by its key.
+    pub(crate) fn add_clerk_key(&mut self, key: i32) {
+        self.clerk_ids.insert(key);
+    }
+
     /// Whether the object or customer is locked.
     pub fn has_object(&self, id: &str) -> bool {
         self.objects.contains(&hash32(id))
@@ -37,20 +42,37 @@ impl LockSet {
         self.clerk_ids.contains(&hash32(id))
     }
 
-    /// The catalog shared, then objects and customers: a statement each, since a statement sees what was committed when
-    /// it began, not when it got its lock.
-    pub(crate) fn first_sql(&self) -> String {
-        let mut sql = format!("select pg_catalog.pg_advisory_xact_lock_shared({CATALOG_CLASS}, 0)");
-        push_locks(&mut sql, OBJECT_CLASS, &self.objects);
-        sql
+    /// The keys of those Clerk users that are not among these locks, in their order.
+    pub(crate) fn further_clerk_keys(&self, clerk_ids: &BTreeSet<String>) -> Vec<i32> {
+        let keys: BTreeSet<i32> = clerk_ids.iter().map(|id| hash32(id)).collect();
+        keys.difference(&self.clerk_ids).copied().collect()
     }
 
-    /// The Clerk users.
-    pub(crate) fn second_sql(&self) -> String {
-        let mut sql = String::new();
-        push_locks(&mut sql, CLERK_CLASS, &self.clerk_ids);
+    /// Whether a Clerk user is among these locks.
+    pub(crate) fn has_clerk_keys(&self) -> bool {
+        !self.clerk_ids.is_empty()
+    }
+
+    /// The catalog shared, then objects and customers, then the Clerk users that are known beforehand: a statement each, since
+    /// a statement sees what was committed when it began, not when it got its lock.
+    pub(crate) fn first_sql(&self) -> String {
+        let mut sql = format!("select pg_catalog.pg_advisory_xact_lock_shared({CATALOG_CLASS}, 0)");
+        push_locks(&mut sql, OBJECT_CLASS, self.objects.iter());
+        push_locks(&mut sql, CLERK_CLASS, self.clerk_ids.iter());
         sql
     }
+}
+
+/// Takes Clerk users by their keys, in the order given.
+pub(crate) fn clerk_keys_sql(keys: &[i32]) -> String {
+    let mut sql = String::new();
+    push_locks(&mut sql, CLERK_CLASS, keys.iter());
+    sql
+}
+
+/// The key of a Clerk user's lock.
+pub(crate) fn clerk_key(clerk_id: &str) -> i32 {
+    hash32(clerk_id)
 }
 
 /// Takes the catalog alone, for whoever changes plans.
@@ -58,8 +80,8 @@ pub(crate) fn catalog_exclusive_sql() -> String {
     format!("select pg_catalog.pg_advisory_xact_lock({CATALOG_CLASS}, 0)")
 }
 
-fn push_locks(sql: &mut String, class: i32, keys: &BTreeSet<i32>) {
-    if keys.is_empty() {
+fn push_locks<'a>(sql: &mut String, class: i32, keys: impl ExactSizeIterator<Item = &'a i32>) {
+    if keys.len() == 0 {
         return;
     }
     let separator = if sql.is_empty() { "" } else { "; " };
@@ -109,7 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn classes_without_keys_cost_no_statement() {
-        assert_eq!(LockSet::default().second_sql(), "");
+    fn clerk_users_come_last_and_only_further_ones_remain() {
+        let mut locks = LockSet::default();
+        assert_eq!(clerk_keys_sql(&locks.further_clerk_keys(&BTreeSet::new())), "");
+        locks.add_clerk_id("user_a");
+        locks.add_object("cus_a");
+        let sql = locks.first_sql();
+        assert!(sql.find(&hash32("cus_a").to_string()) < sql.find(&hash32("user_a").to_string()), "{sql}");
+        let concerned = BTreeSet::from(["user_a".to_owned(), "user_b".to_owned()]);
+        assert_eq!(locks.further_clerk_keys(&concerned), [hash32("user_b")]);
     }
 }

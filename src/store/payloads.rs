@@ -43,7 +43,8 @@ pub(crate) fn bind_record(query: Statement, entries: &[LedgerEntry<'_>]) -> Stat
 /// text twice is a tenth of what an event costs Postgres. `None` for one that has to be given by itself.
 pub(crate) fn numbers_of(objects: &[StoredObject], entries: &[LedgerEntry<'_>]) -> Vec<Option<i64>> {
     let numbered = entries.iter().zip(1_i64..);
-    let by_event: HashMap<_, _> = numbered.map(|(entry, n)| ((entry.event.provider, entry.event.id.as_str()), (entry, n))).collect();
+    let by_event: HashMap<_, _> =
+        numbered.map(|(entry, n)| ((entry.event.provider, entry.event.id.as_str()), (entry, n))).collect();
     let number_of = |object: &StoredObject| {
         let winner = object.winner.as_ref()?;
         let (entry, number) = by_event.get(&(object.key.provider, winner.event_id.as_str()))?;

@@ -10,8 +10,10 @@ use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 use crate::domain::billing::plan::Catalog;
+use crate::domain::billing::stored::Owner;
 use crate::store::error::{ErrorKind, StoreError};
-use crate::store::locks::LockSet;
+use crate::store::link_hints::LinkHints;
+use crate::store::locks::{CLERK_CLASS, LockSet, clerk_key, clerk_keys_sql};
 
 /// The least major version of Postgres: views with `security_invoker`.
 const MINIMUM_VERSION: i32 = 150_000;
@@ -41,6 +43,7 @@ statements! {
             'user_system_data', 'subscription_plans', 'campaigns', 'scraping_jobs', 'scraping_results', 'creator_lists', \
             'list_items', 'system_configurations'])) \
           and row_security_active(c.oid) order by 1";
+    TRY_CLERK_USERS = "select coalesce(bool_and(pg_try_advisory_xact_lock($1, key)), true) from unnest($2::int4[]) key";
     SERVER_VERSION = "select current_setting('server_version_num')::int4";
 }
 
@@ -106,6 +109,7 @@ struct Inner {
     explaining: tokio::sync::Mutex<()>,
     /// The plan catalog with the version of the rows that it was made of.
     catalog: Mutex<Option<(String, Arc<Catalog>)>>,
+    link_hints: Mutex<LinkHints>,
 }
 
 impl fmt::Debug for Store {
@@ -149,6 +153,7 @@ impl Store {
             migration_options,
             explaining: tokio::sync::Mutex::new(()),
             catalog: Mutex::new(None),
+            link_hints: Mutex::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -330,6 +335,22 @@ impl Store {
             .map_err(unreachable_server)
     }
 
+    /// The keys of the locks of those Clerk users that the customers were linked to when last seen.
+    pub(crate) fn hint_clerk_keys<'a>(&self, customers: impl Iterator<Item = &'a str>) -> Vec<i32> {
+        let hints = self.inner.link_hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        customers.filter_map(|customer| hints.clerk_key_of(customer)).collect()
+    }
+
+    /// Notes whom customers are linked to.
+    pub(crate) fn note_links<'a>(&self, owners: impl Iterator<Item = &'a Owner>) {
+        let mut hints = self.inner.link_hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for owner in owners {
+            if let Some(clerk_id) = &owner.clerk_user_id {
+                hints.note(&owner.owner_id, clerk_key(clerk_id));
+            }
+        }
+    }
+
     /// The catalog as it was when its rows had this version.
     pub(crate) fn cached_catalog(&self, version: &str) -> Option<Arc<Catalog>> {
         let cached = self.inner.catalog.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -384,14 +405,19 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes the locks of Clerk users: the last ones of a batch.
-    pub async fn lock_clerk_users(&mut self, clerk_ids: &BTreeSet<String>) -> Result<(), StoreError> {
-        let mut locks = LockSet::default();
-        for clerk_id in clerk_ids {
-            locks.add_clerk_id(clerk_id);
+    /// Takes the locks of the Clerk users that are not among those `held` since the beginning: the last ones of a batch. False
+    /// when one of them is in use and waiting for it, while others of its class are held, could be waiting in a circle.
+    pub async fn lock_clerk_users(&mut self, held: &LockSet, clerk_ids: &BTreeSet<String>) -> Result<bool, StoreError> {
+        let keys = held.further_clerk_keys(clerk_ids);
+        if keys.is_empty() {
+            return Ok(true);
         }
-        let sql = locks.second_sql();
-        if sql.is_empty() { Ok(()) } else { self.execute_raw(sql).await }
+        if !held.has_clerk_keys() {
+            self.execute_raw(clerk_keys_sql(&keys)).await?;
+            return Ok(true);
+        }
+        let query = self.query_as::<(bool,)>(TRY_CLERK_USERS).bind(CLERK_CLASS).bind(keys);
+        Ok(query.fetch_one(self.connection()?).await?.0)
     }
 
     /// Makes it last. An error with [`ErrorKind::ConnectionLost`] leaves open whether it did.

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::Value;
-use sqlx::FromRow;
+use serde_json::value::RawValue;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::domain::billing::facts::{Address, Card};
@@ -17,8 +18,8 @@ use crate::store::error::StoreError;
 use crate::store::facts::json_text;
 use crate::store::pool::{Statement, Tx};
 use crate::store::users_sql::{
-    INSERT_BILLING, INSERT_SUBSCRIPTIONS, INSERT_SYSTEM_DATA, INSERT_USAGE, INSERT_USERS, LOCK_USERS, UPDATE_BILLING,
-    UPDATE_SUBSCRIPTIONS, UPDATE_SYSTEM_DATA, UPDATE_USAGE, UPDATE_USERS,
+    INSERT_BILLING, INSERT_SUBSCRIPTIONS, INSERT_SYSTEM_DATA, INSERT_USAGE, INSERT_USERS, UPDATE_BILLING, UPDATE_SUBSCRIPTIONS,
+    UPDATE_SYSTEM_DATA, UPDATE_USAGE, UPDATE_USERS,
 };
 
 /// The parts that [`bind_updates`] binds, in the tables' fixed order.
@@ -27,27 +28,19 @@ pub(crate) const UPDATES: [&str; 5] = [UPDATE_USERS, UPDATE_SUBSCRIPTIONS, UPDAT
 /// The width of `user_system_data.last_webhook_event`.
 const EVENT_TYPE_WIDTH: usize = 100;
 
-#[derive(Debug, FromRow)]
-struct UserRow {
+/// A user's rows as `locked_users!` gives them.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LockedUser {
     id: Uuid,
     user_id: String,
-    created_at: DateTime<Utc>,
     email: Option<String>,
     full_name: Option<String>,
-    deleted_at: Option<DateTime<Utc>>,
     current_plan: Option<String>,
     intended_plan: Option<String>,
     subscription_status: String,
     trial_status: String,
-    trial_start_date: Option<DateTime<Utc>>,
-    trial_end_date: Option<DateTime<Utc>>,
-    trial_conversion_date: Option<DateTime<Utc>>,
-    subscription_cancel_date: Option<DateTime<Utc>>,
-    subscription_renewal_date: Option<DateTime<Utc>>,
     billing_sync_status: Option<String>,
-    next_change_at: Option<DateTime<Utc>>,
     requested_plan: Option<String>,
-    requested_at: Option<DateTime<Utc>>,
     stripe_customer_id: Option<String>,
     stripe_subscription_id: Option<String>,
     payment_method_id: Option<String>,
@@ -60,34 +53,53 @@ struct UserRow {
     billing_address_postal_code: Option<String>,
     plan_campaigns_limit: i32,
     plan_creators_limit: i32,
-    plan_features: String,
-    usage_reset_date: Option<DateTime<Utc>>,
-    usage_anchor: Option<DateTime<Utc>>,
-    usage_period_start: Option<DateTime<Utc>>,
+    plan_features: Box<RawValue>,
     reset_held: bool,
     early_reset_subscription: Option<String>,
-    signup_timestamp: Option<DateTime<Utc>>,
-    email_schedule_status: String,
+    email_schedule_status: Box<RawValue>,
     last_webhook_event: Option<String>,
-    last_webhook_timestamp: Option<DateTime<Utc>>,
+    #[serde(skip)]
+    times: Vec<Option<DateTime<Utc>>>,
 }
 
-impl UserRow {
-    fn into_stored(self) -> (Uuid, StoredUser) {
+impl LockedUser {
+    /// With its instants, in the order of the statement.
+    pub(crate) fn with_times(self, times: Vec<Option<DateTime<Utc>>>) -> LockedUser {
+        LockedUser { times, ..self }
+    }
+
+    /// With the id of its `users` row. `None` when instants are missing, which the statement always gives.
+    pub(crate) fn into_stored(self) -> Option<(Uuid, StoredUser)> {
+        let [
+            created_at,
+            deleted_at,
+            trial_start_date,
+            trial_end_date,
+            trial_conversion_date,
+            subscription_cancel_date,
+            subscription_renewal_date,
+            next_change_at,
+            requested_at,
+            usage_reset_date,
+            usage_anchor,
+            usage_period_start,
+            signup_timestamp,
+            last_webhook_timestamp,
+        ]: [Option<DateTime<Utc>>; 14] = self.times.try_into().ok()?;
         let rows = Rows {
-            user: UserColumns { email: self.email, full_name: self.full_name, deleted_at: self.deleted_at },
+            user: UserColumns { email: self.email, full_name: self.full_name, deleted_at },
             subscription: SubscriptionColumns {
                 current_plan: self.current_plan.unwrap_or_default(),
                 intended_plan: self.intended_plan,
                 subscription_status: self.subscription_status,
                 trial_status: self.trial_status,
-                trial_start_date: self.trial_start_date,
-                trial_end_date: self.trial_end_date,
-                trial_conversion_date: self.trial_conversion_date,
-                subscription_cancel_date: self.subscription_cancel_date,
-                subscription_renewal_date: self.subscription_renewal_date,
+                trial_start_date,
+                trial_end_date,
+                trial_conversion_date,
+                subscription_cancel_date,
+                subscription_renewal_date,
                 billing_sync_status: self.billing_sync_status.unwrap_or_default(),
-                next_change_at: self.next_change_at,
+                next_change_at,
             },
             billing: BillingColumns {
                 stripe_customer_id: self.stripe_customer_id,
@@ -108,28 +120,28 @@ impl UserRow {
             usage: UsageColumns {
                 plan_campaigns_limit: self.plan_campaigns_limit,
                 plan_creators_limit: self.plan_creators_limit,
-                plan_features: serde_json::from_str(&self.plan_features).unwrap_or_default(),
-                usage_reset_date: self.usage_reset_date,
-                usage_anchor: self.usage_anchor,
-                usage_period_start: self.usage_period_start,
+                plan_features: serde_json::from_str(self.plan_features.get()).unwrap_or_default(),
+                usage_reset_date,
+                usage_anchor,
+                usage_period_start,
                 reset_held: self.reset_held,
                 early_reset_subscription: self.early_reset_subscription,
             },
             system: SystemColumns {
-                signup_timestamp: self.signup_timestamp,
-                email_schedule_status: read_schedule(&self.email_schedule_status),
+                signup_timestamp,
+                email_schedule_status: read_schedule(self.email_schedule_status.get()),
                 last_webhook_event: self.last_webhook_event,
-                last_webhook_timestamp: self.last_webhook_timestamp,
+                last_webhook_timestamp,
             },
         };
         let stored = StoredUser {
             user_id: self.user_id,
-            created_at: self.created_at,
+            created_at: created_at?,
             rows,
             requested_plan: self.requested_plan,
-            requested_at: self.requested_at,
+            requested_at,
         };
-        (self.id, stored)
+        Some((self.id, stored))
     }
 }
 
@@ -137,18 +149,6 @@ impl UserRow {
 fn read_schedule(text: &str) -> BTreeMap<String, EmailEntry> {
     let entries: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_default();
     entries.into_iter().filter_map(|(key, entry)| Some((key, serde_json::from_value(entry).ok()?))).collect()
-}
-
-/// Locks and reads the rows of those Clerk users who have all five, with the ids of their `users` rows.
-pub(crate) async fn lock(tx: &mut Tx, clerk_ids: &[String]) -> Result<(HashMap<String, Uuid>, Vec<StoredUser>), StoreError> {
-    let rows: Vec<UserRow> = tx.query_as(LOCK_USERS).bind(clerk_ids).fetch_all(tx.connection()?).await?;
-    let mut ids = HashMap::with_capacity(rows.len());
-    let mut users = Vec::with_capacity(rows.len());
-    for (id, user) in rows.into_iter().map(UserRow::into_stored) {
-        ids.insert(user.user_id.clone(), id);
-        users.push(user);
-    }
-    Ok((ids, users))
 }
 
 /// Makes the rows of new users.

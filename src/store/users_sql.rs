@@ -1,21 +1,29 @@
 //! The SQL of the five tables. Every statement is set-based and names the projection's columns alone: whatever else is in
 //! a row belongs to the application. The updates are parts of the one write of a batch.
 
-statements! {
-    /// Locks the rows until commit, so that a mailer's `sent_at` or a counter that is written meanwhile is not lost. In the
-    /// order of the index that finds them: any other would have the index of that order read from end to end.
-    LOCK_USERS = "\
-        select u.id, u.user_id, u.created_at, u.email, u.full_name, u.deleted_at, \
-            s.current_plan, s.intended_plan, s.subscription_status, s.trial_status, s.trial_start_date, s.trial_end_date, \
-            s.trial_conversion_date, s.subscription_cancel_date, s.subscription_renewal_date, s.billing_sync_status, \
-            s.next_change_at, s.requested_plan, s.requested_at, \
-            b.stripe_customer_id, b.stripe_subscription_id, b.payment_method_id, b.card_last_4, b.card_brand, \
-            b.card_exp_month, b.card_exp_year, b.billing_address_city, b.billing_address_country, \
-            b.billing_address_postal_code, \
-            g.plan_campaigns_limit, g.plan_creators_limit, g.plan_features::text as plan_features, g.usage_reset_date, \
-            g.usage_anchor, g.usage_period_start, g.reset_held, g.early_reset_subscription, \
-            d.signup_timestamp, d.email_schedule_status::text as email_schedule_status, d.last_webhook_event, \
-            d.last_webhook_timestamp \
+/// Locks and reads the rows of the Clerk users `$1` who have all five, as `locked_users (times, rest)`; instants apart, since
+/// JSON has no form for every instant of Postgres. Locked until commit, so that a mailer's `sent_at` or a counter that is
+/// written meanwhile is not lost. In the order of the index that finds them: any other would have the index of that order read
+/// from end to end.
+macro_rules! locked_users {
+    () => {
+        "locked_users as materialized ( \
+        select array[u.created_at, u.deleted_at, s.trial_start_date, s.trial_end_date, s.trial_conversion_date, \
+                s.subscription_cancel_date, s.subscription_renewal_date, s.next_change_at, s.requested_at, g.usage_reset_date, \
+                g.usage_anchor, g.usage_period_start, d.signup_timestamp, d.last_webhook_timestamp]::timestamptz[] as times, \
+            json_build_object('id', u.id, 'user_id', u.user_id, 'email', u.email, 'full_name', u.full_name, \
+                'current_plan', s.current_plan, 'intended_plan', s.intended_plan, \
+                'subscription_status', s.subscription_status, 'trial_status', s.trial_status, \
+                'billing_sync_status', s.billing_sync_status, 'requested_plan', s.requested_plan, \
+                'stripe_customer_id', b.stripe_customer_id, 'stripe_subscription_id', b.stripe_subscription_id, \
+                'payment_method_id', b.payment_method_id, 'card_last_4', b.card_last_4, 'card_brand', b.card_brand, \
+                'card_exp_month', b.card_exp_month, 'card_exp_year', b.card_exp_year, \
+                'billing_address_city', b.billing_address_city, 'billing_address_country', b.billing_address_country, \
+                'billing_address_postal_code', b.billing_address_postal_code, \
+                'plan_campaigns_limit', g.plan_campaigns_limit, 'plan_creators_limit', g.plan_creators_limit, \
+                'plan_features', g.plan_features, 'reset_held', g.reset_held, \
+                'early_reset_subscription', g.early_reset_subscription, \
+                'email_schedule_status', d.email_schedule_status, 'last_webhook_event', d.last_webhook_event)::text as rest \
         from public.users u \
         join public.user_subscriptions s on s.user_id = u.id \
         join public.user_billing b on b.user_id = u.id \
@@ -23,8 +31,12 @@ statements! {
         join public.user_system_data d on d.user_id = u.id \
         where u.user_id = any($1) \
         order by u.user_id \
-        for no key update of u, s, b, g, d";
+        for no key update of u, s, b, g, d)"
+    };
+}
+pub(crate) use locked_users;
 
+statements! {
     /// The application may have made the row meanwhile: then the projection's columns are set.
     INSERT_USERS = "\
         insert into public.users (id, user_id, created_at, email, full_name, deleted_at) \

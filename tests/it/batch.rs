@@ -55,7 +55,7 @@ impl Bench {
         loop {
             let mut tx = self.store.begin_batch(concerned.locks()).await.unwrap();
             let first = load_first(&mut tx, &concerned).await.unwrap();
-            tx.lock_clerk_users(&first.clerk_ids).await.unwrap();
+            assert!(tx.lock_clerk_users(concerned.locks(), &first.clerk_ids).await.unwrap());
             let missing = first.missing.clone();
             let second = load_second(&mut tx, &concerned, first).await.unwrap();
             tx.rollback().await;

@@ -11,6 +11,7 @@ use crate::domain::event::{Event, EventId, ObjectKey, Provider, Snapshot};
 use crate::domain::rules::Rules;
 use crate::store::facts::{Lookup, TrialEnd};
 use crate::store::locks::LockSet;
+use crate::store::pool::Store;
 
 /// How long before a trial's end the line of a conversion may start.
 pub(crate) const CONVERSION_GRACE: TimeDelta = TimeDelta::seconds(60);
@@ -84,6 +85,13 @@ impl Concerned {
         }
         self.customers.extend(missing.customers.iter().cloned());
         self.clerk_ids.extend(missing.clerk_ids.iter().cloned());
+    }
+
+    /// Locks the Clerk users of whom it is known that the customers were theirs, so that the first load finds them locked.
+    pub fn lock_in_advance(&mut self, store: &Store) {
+        for key in store.hint_clerk_keys(self.customers.iter().map(String::as_str)) {
+            self.locks.add_clerk_key(key);
+        }
     }
 
     /// What to lock before the first load; the Clerk users that it finds come on top.

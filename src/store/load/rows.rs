@@ -12,12 +12,14 @@ use crate::domain::event::{EventId, Provider};
 use crate::store::facts::{Lookup, ObjectRow};
 use crate::store::ledger::KnownEvent;
 use crate::store::owners::OwnerRow;
+use crate::store::users::LockedUser;
 
 /// Where an object's columns begin, and where those are that the other kinds use.
 const OBJECT: usize = 1;
 const AT: usize = 7;
 const SECOND_AT: usize = 14;
-const REST: usize = 16;
+const TIMES: usize = 16;
+const REST: usize = 17;
 
 #[derive(Debug)]
 pub(super) enum LoadedRow {
@@ -26,6 +28,7 @@ pub(super) enum LoadedRow {
     Owner(Owner),
     Link(OperatorLink),
     Summary(InvoiceSummary),
+    User(Box<LockedUser>),
     /// The version of the catalog.
     Catalog(String),
     /// The hash of an id that is erased.
@@ -53,6 +56,10 @@ impl FromRow<'_, PgRow> for LoadedRow {
                 let SummaryRest { customer_id, subscription } = rest(row)?;
                 let (since, converted_at) = (row.try_get(AT)?, row.try_get(SECOND_AT)?);
                 LoadedRow::Summary(InvoiceSummary { customer_id, subscription, since, converted_at })
+            }
+            "user" => {
+                let user: LockedUser = rest(row)?;
+                LoadedRow::User(Box::new(user.with_times(row.try_get(TIMES)?)))
             }
             "erased" => LoadedRow::Erased(row.try_get(REST)?),
             "catalog" => LoadedRow::Catalog(row.try_get(REST)?),

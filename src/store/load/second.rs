@@ -9,12 +9,12 @@ use super::rows::{Load, LoadedRow, bind_lookups};
 use super::sql::LOAD_SECOND;
 use super::{Concerned, First, Missing, note_claims};
 use crate::domain::billing::facts::Fact;
-use crate::domain::billing::stored::{InvoiceSummary, Loaded, Owner};
+use crate::domain::billing::stored::{InvoiceSummary, Loaded, Owner, StoredUser};
 use crate::domain::event::{ObjectKey, Provider};
 use crate::store::error::StoreError;
 use crate::store::facts::{Lookup, TrialEnd};
 use crate::store::pool::Tx;
-use crate::store::users;
+use crate::store::users::LockedUser;
 
 /// Everything that the fold needs, and how the users' rows are found again.
 #[derive(Debug, Default)]
@@ -30,15 +30,14 @@ pub struct Second {
 /// Reads under all locks. The Clerk users of `first` have to be locked.
 pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -> Result<Second, StoreError> {
     let clerk_ids: Vec<String> = first.clerk_ids.iter().cloned().collect();
-    let (user_ids, users) = if clerk_ids.is_empty() { (HashMap::new(), Vec::new()) } else { users::lock(tx, &clerk_ids).await? };
     let mut asked = Asked::default();
-    let (mut summaries, mut erased) = (Vec::new(), Vec::new());
+    let (mut summaries, mut erased, mut locked) = (Vec::new(), Vec::new(), Vec::new());
     let id_hashes = std::mem::take(&mut first.id_hashes);
     let mut lookups = concerned.late_lookups.clone();
     lookups.extend(asked.references(concerned, &first));
     let trials = asked.trials(concerned, &first);
     let users_and_hashes = (clerk_ids.as_slice(), id_hashes.as_slice());
-    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased };
+    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased, users: &mut locked };
     let owners = load(tx, concerned, users_and_hashes, &lookups, &trials, &mut found).await?;
     let missing = check(concerned, &first, &owners);
     if !missing.is_nothing() {
@@ -48,8 +47,16 @@ pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -
     // What the facts of further customers refer to; most users have one customer.
     let lookups: Vec<Lookup> = asked.references(concerned, &first).collect();
     let trials = asked.trials(concerned, &first);
-    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased };
+    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased, users: &mut locked };
     load(tx, concerned, (&[], &[]), &lookups, &trials, &mut found).await?;
+    let (user_ids, users) = locked.into_iter().filter_map(LockedUser::into_stored).fold(
+        (HashMap::new(), Vec::new()),
+        |(mut ids, mut users), (id, user): (Uuid, StoredUser)| {
+            ids.insert(user.user_id.clone(), id);
+            users.push(user);
+            (ids, users)
+        },
+    );
     let loaded = Loaded {
         objects: first.objects.into_values().collect(),
         invoice_summaries: summaries,
@@ -65,6 +72,7 @@ struct Found<'a> {
     first: &'a mut First,
     summaries: &'a mut Vec<InvoiceSummary>,
     erased: &'a mut Vec<String>,
+    users: &'a mut Vec<LockedUser>,
 }
 
 /// Reads what is asked for, if anything is, and returns the owners.
@@ -97,6 +105,7 @@ async fn load(
             LoadedRow::Owner(owner) => owners.push(owner),
             LoadedRow::Summary(summary) => found.summaries.push(summary),
             LoadedRow::Erased(hash) => found.erased.push(hash),
+            LoadedRow::User(user) => found.users.push(*user),
             LoadedRow::Event(_) | LoadedRow::Link(_) | LoadedRow::Catalog(_) => {}
         }
     }

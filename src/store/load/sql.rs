@@ -1,5 +1,7 @@
 //! The two loads, a statement each: reading many things at once costs one round trip. Every branch gives the same columns;
-//! what is no object gives its instants in two of them and the rest as JSON.
+//! what is no object gives its instants in three of them and the rest as JSON.
+
+use crate::store::users_sql::locked_users;
 
 /// An object's columns, in the order in which [`ObjectRow`](crate::store::facts::ObjectRow) reads them, but for `object`.
 macro_rules! object_columns {
@@ -19,7 +21,7 @@ macro_rules! other {
             $at,
             ", null, null, null, null, null, null, ",
             $second_at,
-            ", null, ",
+            ", null, null, ",
             $rest,
             " "
         )
@@ -34,7 +36,7 @@ macro_rules! objects_by_key {
             "select ",
             object_columns!(),
             ", \
-            case when o.terminal = k.terminal and o.as_of = k.as_of then o.object::text end, null::text \
+            case when o.terminal = k.terminal and o.as_of = k.as_of then o.object::text end, null::timestamptz[], null::text \
         from unnest(",
             $providers,
             "::text[], ",
@@ -60,23 +62,23 @@ macro_rules! objects_by_key {
 macro_rules! facts_of_customers {
     ($customers:literal, $batch:literal) => {
         concat!("\
-        select ", object_columns!(), ", null, null from ", $customers, " \
+        select ", object_columns!(), ", null, null, null from ", $customers, " \
         cross join (values ('customer'), ('subscription'), ('subscription_schedule'), ('checkout.session')) as t(object_type) \
         cross join lateral (select * from billsync.provider_objects f \
             where f.owner_id = c.id and f.object_type = t.object_type offset 0) o \
         where o.account = '' and o.provider = 'stripe' \
         union all \
-        select ", object_columns!(), ", null, null from ", $customers, " \
+        select ", object_columns!(), ", null, null, null from ", $customers, " \
         cross join lateral (select * from billsync.provider_objects r where r.owner_id = c.id and r.read_singly offset 0) o \
         union all \
-        select ", object_columns!(), ", null, null from ", $customers, " \
+        select ", object_columns!(), ", null, null, null from ", $customers, " \
         cross join (values ('invoice'), ('payment_intent')) as t(object_type) \
         cross join lateral (select * from billsync.provider_objects e \
             where e.owner_id = c.id and e.object_type = t.object_type and e.evidence_created_at is not null \
               and e.object_id <> all(", $batch, ") \
             order by e.evidence_created_at desc, e.object_id collate \"C\" limit 1) o \
         union all \
-        select ", object_columns!(), ", null, null from ", $customers, " \
+        select ", object_columns!(), ", null, null, null from ", $customers, " \
         cross join lateral (select m.* from (values ('payment_method'), ('card'), ('source')) as t(object_type) \
             cross join lateral (select * from billsync.provider_objects p \
                 where p.owner_id = c.id and p.object_type = t.object_type and p.account || '' = '' and p.deleted_at is null \
@@ -115,17 +117,17 @@ statements! {
     /// Clerk users ($1), locked customers ($2), the batch's objects ($3), further objects ($4 to $8), trials ($9 to $11) and
     /// what of their invoices is loaded ($12), ids by hash ($13): the users and every customer linked to them; the facts of the users and of the
     /// customers that are not locked; the further objects; per trial the earliest payment of its other invoices;
-    /// which of the ids are erased.
-    LOAD_SECOND = concat!("\
-        with other_customers as materialized ( \
+    /// which of the ids are erased; the users' rows, locked.
+    LOAD_SECOND = concat!("with ", locked_users!(), ", \
+        other_customers as materialized ( \
             select w.owner_id as id from billsync.owners w \
             where w.clerk_user_id = any($1::text[]) and w.owner_id <> all($2::text[]) \
         ) ",
         objects_by_key!("$4", "$5", "$6", "$7", "$8"),
-        "union all select ", object_columns!(), ", null, null from unnest($1) as c(id) \
+        "union all select ", object_columns!(), ", null, null, null from unnest($1) as c(id) \
         cross join lateral (select * from billsync.provider_objects f where f.owner_id = c.id offset 0) o \
         where o.account = '' and o.provider in ('clerk', 'import') \
-        union all select ", object_columns!(), ", null, null from unnest($1) as c(id) \
+        union all select ", object_columns!(), ", null, null, null from unnest($1) as c(id) \
         cross join (values ('clerk'), ('import')) as p(provider) \
         cross join lateral (select * from billsync.provider_objects i \
             where i.provider = p.provider and i.account = '' and i.object_id = c.id offset 0) o \
@@ -143,5 +145,7 @@ statements! {
               and v.object_id <> all($12::text[]) \
             order by v.summed_conversion_at limit 1) i \
         union all ", other!("erased", "null", "null", "e.id_hash"),
-        "from billsync.erasures e where e.id_hash = any($13::text[])");
+        "from billsync.erasures e where e.id_hash = any($13::text[]) \
+        union all select 'user', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, \
+            l.times, l.rest from locked_users l");
 }

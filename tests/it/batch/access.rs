@@ -9,10 +9,9 @@ use super::bench;
 const SMALL: [&str; 1] = ["subscription_plans"];
 
 /// The statements of a batch; the others are a person's questions.
-const OF_A_BATCH: [&str; 10] = [
+const OF_A_BATCH: [&str; 9] = [
     "LOAD_FIRST",
     "LOAD_OWNERS_BY_EMAIL",
-    "LOCK_USERS",
     "LOAD_SECOND",
     "INSERT_USERS",
     "INSERT_SUBSCRIPTIONS",
