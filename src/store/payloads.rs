@@ -71,7 +71,7 @@ fn effects_text(effects: &[Effect]) -> Option<String> {
 }
 
 /// The text at the place that the statement takes an object from.
-fn object_in(provider: Provider, payload: &str) -> Option<&str> {
+fn object_in<'a>(provider: Provider, payload: &'a str) -> Option<&'a str> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(borrow)]
@@ -82,9 +82,11 @@ fn object_in(provider: Provider, payload: &str) -> Option<&str> {
         #[serde(borrow)]
         object: &'a RawValue,
     }
-    let data = serde_json::from_str::<Envelope<'_>>(payload).ok()?.data.get();
+    // A structure would be read from an array, too.
+    let object = |text: &'a str| text.trim_start().starts_with('{').then_some(text);
+    let data = serde_json::from_str::<Envelope<'_>>(object(payload)?).ok()?.data.get();
     match provider {
-        Provider::Stripe => Some(serde_json::from_str::<Data<'_>>(data).ok()?.object.get()),
+        Provider::Stripe => Some(serde_json::from_str::<Data<'_>>(object(data)?).ok()?.object.get()),
         Provider::Clerk => Some(data),
         Provider::Import => None,
     }
@@ -106,7 +108,7 @@ mod tests {
         for payload in [r#"{"data": {"object": 1}, "data": {"object": 2}}"#, r#"{"data": {"object": 1, "object": 2}}"#] {
             assert_eq!(object_in(Provider::Stripe, payload), None, "{payload}");
         }
-        for payload in ["", "{}", r#"{"data": 1}"#, r#"{"data": {}}"#, r#"[{"object": 1}]"#] {
+        for payload in ["", "{}", r#"{"data": 1}"#, r#"{"data": {}}"#, r#"{"data": [1]}"#, r#"[{"object": 1}]"#] {
             assert_eq!(object_in(Provider::Stripe, payload), None, "{payload}");
         }
     }
