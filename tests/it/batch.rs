@@ -2,6 +2,7 @@
 
 mod access;
 mod crowd;
+mod hints;
 mod invoices;
 mod stories;
 
