@@ -1,6 +1,7 @@
 //! Batches of events against a real Postgres: the ledger, the rows, and what happens when two batches meet.
 
 mod access;
+mod addresses;
 mod crowd;
 mod hints;
 mod invoices;
