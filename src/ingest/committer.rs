@@ -53,7 +53,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            // The cost of a batch hardly depends on its size: more writers would halve the batches and commit fewer events.
+            // A batch costs as much as ten of its events before it has any: more writers make it smaller and commit fewer.
             writers: 2,
             queue_events: 1024,
             queue_bytes: 32 * 1024 * 1024,
