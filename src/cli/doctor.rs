@@ -18,6 +18,7 @@ use crate::cli::database::Database;
 use crate::cli::doctor::finding::{Findings, Level};
 use crate::cli::output::{print, print_json};
 use crate::config::Config;
+use crate::domain::billing::plan::Plan;
 
 /// Check settings, database, schema, secrets, keys, plans, schedule and backlog; each finding with its fix
 #[derive(Debug, Args)]
@@ -46,8 +47,9 @@ impl DoctorCommand {
     pub async fn run(&self, config: &Config, problems: &[String]) -> anyhow::Result<Exit> {
         let mut findings = Findings::default();
         setting_checks::check(config, problems, &mut findings);
+        let mut plans = Vec::new();
         if let Some(database) = database_checks::open(config, &mut findings).await {
-            check_database(config, &database, &mut findings).await;
+            plans = check_database(config, &database, &mut findings).await;
             if let Err(error) = database.close().await {
                 findings.warn("database", format!("closing it: {error:#}"), "see the log of the embedded database");
             }
@@ -56,7 +58,7 @@ impl DoctorCommand {
             findings.ok("stripe", "not asked, because of --offline");
             findings.ok("clerk", "not asked, because of --offline");
         } else {
-            provider_checks::check(config, &mut findings).await;
+            provider_checks::check(config, &plans, &mut findings).await;
         }
         let least = if self.problems { Level::Warning } else { Level::Ok };
         if self.json {
@@ -68,14 +70,17 @@ impl DoctorCommand {
     }
 }
 
-async fn check_database(config: &Config, database: &Database, findings: &mut Findings) {
+/// Returns the plan catalog, as far as it could be read.
+async fn check_database(config: &Config, database: &Database, findings: &mut Findings) -> Vec<Plan> {
     let store = &database.store;
     database_checks::check(config, store, findings).await;
     rights_checks::check(store, findings).await;
-    if schema_checks::check(store, findings).await == schema_checks::Tables::There {
-        event_checks::check_deliveries(config, store, findings).await;
-        plan_checks::check(config, store, findings).await;
-        schedule_checks::check(config, store, findings).await;
-        event_checks::check_backlog(config, store, findings).await;
+    if schema_checks::check(store, findings).await == schema_checks::Tables::NotThere {
+        return Vec::new();
     }
+    event_checks::check_deliveries(config, store, findings).await;
+    let plans = plan_checks::check(config, store, findings).await;
+    schedule_checks::check(config, store, findings).await;
+    event_checks::check_backlog(config, store, findings).await;
+    plans
 }

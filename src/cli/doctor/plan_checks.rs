@@ -14,16 +14,19 @@ use crate::store::{Store, StoreError};
 /// As many prices are named.
 const SHOWN_PRICES: usize = 20;
 
-/// The catalog itself, then what live subscriptions pay for.
-pub async fn check(config: &Config, store: &Store, findings: &mut Findings) {
+/// The catalog itself, then what live subscriptions pay for. Returns the plans.
+pub async fn check(config: &Config, store: &Store, findings: &mut Findings) -> Vec<Plan> {
     let plans = match store.list_plans().await {
         Ok(plans) => plans,
-        Err(error) => return cannot_tell("plans", "the plan catalog", &error, findings),
+        Err(error) => {
+            cannot_tell("plans", "the plan catalog", &error, findings);
+            return Vec::new();
+        }
     };
     if plans.is_empty() {
         let fix = "billsync plans apply plans.toml   # fixtures/plans.toml is a model";
         findings.error("plans", "the plan catalog is empty: no price means a plan, and every limit is 0", fix);
-        return;
+        return plans;
     }
     check_catalog(config, &plans, findings);
     let catalog = Catalog::new(plans);
@@ -34,6 +37,7 @@ pub async fn check(config: &Config, store: &Store, findings: &mut Findings) {
     if !findings.has_trouble("plans") {
         findings.ok("plans", format!("{} plans; the price of every live subscription has one", catalog.plans().len()));
     }
+    catalog.plans().to_vec()
 }
 
 fn check_catalog(config: &Config, plans: &[Plan], findings: &mut Findings) {

@@ -5,15 +5,16 @@ use std::time::Duration;
 use crate::cli::doctor::finding::Findings;
 use crate::cli::{stripe, users};
 use crate::config::Config;
-use crate::stripe_api::{ApiError, Options};
+use crate::domain::billing::plan::Plan;
+use crate::stripe_api::{ApiError, Options, Resource, StripeApi};
 
-/// Asks both: a small read for each thing that is read from Stripe, and one from Clerk.
-pub async fn check(config: &Config, findings: &mut Findings) {
-    check_stripe(config, findings).await;
+/// Asks both: a small read for each thing that is read from Stripe and for each price of the plans, and one from Clerk.
+pub async fn check(config: &Config, plans: &[Plan], findings: &mut Findings) {
+    check_stripe(config, plans, findings).await;
     check_clerk(config, findings).await;
 }
 
-async fn check_stripe(config: &Config, findings: &mut Findings) {
+async fn check_stripe(config: &Config, plans: &[Plan], findings: &mut Findings) {
     // A person waits: what does not answer soon is told as that.
     let hasty = Options { attempts: 2, attempt_timeout: Duration::from_secs(10), ..Options::default() };
     let api = match stripe::api_with(config, hasty) {
@@ -34,7 +35,10 @@ async fn check_stripe(config: &Config, findings: &mut Findings) {
         }
     };
     match api.find_missing_scopes().await {
-        Ok(missing) if missing.is_empty() => findings.ok("stripe", "STRIPE_API_KEY may read everything that is asked for"),
+        Ok(missing) if missing.is_empty() => {
+            findings.ok("stripe", "STRIPE_API_KEY may read everything that is asked for");
+            check_prices(&api, plans, findings).await;
+        }
         Ok(missing) => {
             for scope in missing {
                 findings.error(
@@ -45,6 +49,30 @@ async fn check_stripe(config: &Config, findings: &mut Findings) {
             }
         }
         Err(error) => findings.error("stripe", format!("{error}"), stripe_fix(&error)),
+    }
+}
+
+/// A price of the other mode or of another account looks like any other, and means nothing.
+async fn check_prices(api: &StripeApi, plans: &[Plan], findings: &mut Findings) {
+    let mut known = 0;
+    for plan in plans.iter().filter(|plan| plan.is_active) {
+        for price in [&plan.stripe_price_id_monthly, &plan.stripe_price_id_yearly].into_iter().flatten() {
+            match api.fetch(Resource::Prices, price).await {
+                Ok(Some(_)) => known += 1,
+                Ok(None) => findings.warn(
+                    "stripe",
+                    format!(
+                        "Stripe does not know the price {price} of the plan {}: is it of the other mode or account?",
+                        plan.plan_key
+                    ),
+                    format!("correct the price of {} in plans.toml, then: billsync plans apply plans.toml", plan.plan_key),
+                ),
+                Err(error) => return findings.error("stripe", format!("{error}"), stripe_fix(&error)),
+            }
+        }
+    }
+    if known > 0 {
+        findings.ok("stripe", format!("{known} prices of the plans are known to Stripe"));
     }
 }
 

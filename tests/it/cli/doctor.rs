@@ -7,7 +7,7 @@ mod settings;
 use std::path::Path;
 
 use billsync::clock::Clock;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{billsync, fixture, on, run};
 use crate::http::client::{CLERK_SECRET, STRIPE_SECRET, exchange};
@@ -71,6 +71,16 @@ fn examined(database: &TestDatabase) -> Diagnosis {
     doctor(&[("DATABASE_URL", &database.url)], &["--offline"])
 }
 
+/// A Stripe that knows the prices of the plans.
+async fn stripe() -> FakeStripe {
+    let stripe = FakeStripe::start(Clock::System).await;
+    let plans = ["glow_up", "viral_surge", "fame_flex"].into_iter().zip(1..);
+    stripe.put(plans.flat_map(|(plan, created)| {
+        ["monthly", "yearly"].map(|every| json!({"id": format!("price_{plan}_{every}"), "object": "price", "created": created}))
+    }));
+    stripe
+}
+
 async fn with_plans() -> TestDatabase {
     let database = database().await;
     on(&database.url, &["plans", "apply", &fixture("plans.toml")], 0);
@@ -79,7 +89,7 @@ async fn with_plans() -> TestDatabase {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_that_works_has_nothing_wrong() {
-    let (database, stripe, clerk) = (with_plans().await, FakeStripe::start(Clock::System).await, FakeClerk::start().await);
+    let (database, stripe, clerk) = (with_plans().await, stripe().await, FakeClerk::start().await);
     let (stripe_base, clerk_base) = (stripe.base(), clerk.base());
     let settings = [
         ("DATABASE_URL", database.url.as_str()),
@@ -113,6 +123,7 @@ async fn a_deployment_that_works_has_nothing_wrong() {
         "verified the newest webhook of Stripe",
         "verified the newest webhook of Clerk",
         "STRIPE_API_KEY may read everything",
+        "6 prices of the plans are known to Stripe",
         "CLERK_SECRET_KEY is accepted",
         "4 plans; the price of every live subscription has one",
         "6 tasks, none of them late",

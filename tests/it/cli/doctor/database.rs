@@ -107,6 +107,9 @@ async fn a_role_that_rows_are_hidden_from_is_told_so() {
     let refused = doctor(&[("DATABASE_URL", &database.url_for(&role, "hunter3"))], &["--offline"]);
     refused.expect("error", "28P01", "alter role … password");
     assert!(!refused.printed.contains("hunter"), "{}", refused.printed);
+    database.execute(&format!("alter role {role} connection limit 0")).await;
+    let full = doctor(&[("DATABASE_URL", &database.url_for(&role, "hunter2"))], &["--offline"]);
+    full.expect("error", "53300", "connection limit -1;");
     drop_role(&database, &role).await;
 }
 

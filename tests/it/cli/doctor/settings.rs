@@ -2,7 +2,7 @@
 
 use billsync::clock::Clock;
 
-use super::{doctor, with_plans};
+use super::{doctor, stripe, with_plans};
 use crate::cli::{billsync, run};
 use crate::support::fake_clerk::{self, FakeClerk};
 use crate::support::stripe::{API_KEY, FakeStripe, Fault};
@@ -119,7 +119,7 @@ fn what_is_not_set_is_told_with_what_that_means() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_scopes_and_refused_keys_are_told_by_name() {
-    let (database, stripe, clerk) = (with_plans().await, FakeStripe::start(Clock::System).await, FakeClerk::start().await);
+    let (database, stripe, clerk) = (with_plans().await, stripe().await, FakeClerk::start().await);
     let (stripe_base, clerk_base) = (stripe.base(), clerk.base());
     for path in ["/v1/invoices", "/v1/checkout/sessions"] {
         stripe.fail_always(path, Fault::Status(403, ""));
@@ -145,6 +145,13 @@ async fn missing_scopes_and_refused_keys_are_told_by_name() {
     stripe.recover();
     let mended = doctor(&settings(fake_clerk::KEY), &[]);
     assert_eq!((mended.trouble("stripe").len(), mended.trouble("clerk").len()), (0, 0));
+
+    stripe.delete("price_glow_up_yearly");
+    doctor(&settings(fake_clerk::KEY), &[]).expect(
+        "warning",
+        "Stripe does not know the price price_glow_up_yearly of the plan glow_up",
+        "correct the price of glow_up in plans.toml",
+    );
 }
 
 #[tokio::test]
