@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and which exit code answers. One file per command; this one only parses and hands over.
 
 mod backfill;
+mod completions;
 mod config;
 mod database;
 mod deliver;
@@ -10,6 +11,7 @@ mod event_files;
 mod import;
 mod inspect;
 mod interruption;
+mod man;
 mod migrate;
 mod openapi;
 mod output;
@@ -49,8 +51,8 @@ pub enum Exit {
 /// Keeps each user's billing rows in Postgres equal to what Stripe and Clerk say.
 #[derive(Debug, Parser)]
 #[command(name = "billsync", version, about, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 success, 1 failure, 2 wrong command line or settings, 3 a difference was found.\n\
-    To see it work: billsync demo")]
+#[command(after_help = "Examples:\n  billsync demo\n  billsync serve\n  billsync doctor\n\n\
+    Exit codes: 0 success, 1 failure, 2 wrong command line or settings, 3 a difference was found.")]
 pub struct Cli {
     #[command(flatten)]
     settings: SettingFlags,
@@ -104,6 +106,8 @@ enum Command {
     Users(users::UsersCommand),
     Config(config::ConfigCommand),
     Openapi(openapi::OpenapiCommand),
+    Completions(completions::CompletionsCommand),
+    Man(man::ManCommand),
 }
 
 fn parse_assignment(text: &str) -> Result<(String, String), String> {
@@ -153,6 +157,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None => output::print(&Cli::command().render_help().to_string()).map(|()| Exit::Success),
         // It tells what is wrong with the settings among everything else.
         Some(Command::Doctor(doctor)) => diagnose(&doctor, &cli.settings.to_flags()),
+        // They tell of the command line alone, and are run where billsync is packaged, not where it is configured.
+        Some(Command::Completions(completions)) => completions.run(),
+        Some(Command::Man(man)) => man.run(),
         Some(command) => Config::load(&cli.settings.to_flags()).map_err(Into::into).and_then(|config| command.run(&config)),
     };
     ended.unwrap_or_else(|error| report(&error)).into()
@@ -189,6 +196,8 @@ impl Command {
                 Command::Users(command) => command.run(config).await,
                 Command::Config(command) => command.run(config),
                 Command::Openapi(command) => command.run(),
+                Command::Completions(command) => command.run(),
+                Command::Man(command) => command.run(),
             }
         })
     }

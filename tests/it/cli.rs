@@ -2,6 +2,7 @@
 
 mod demo;
 mod doctor;
+mod help;
 mod inspecting_database;
 mod inspection;
 mod logs;

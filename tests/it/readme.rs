@@ -122,7 +122,7 @@ fn links_lead_somewhere() {
     for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
         match target.strip_prefix('#') {
             Some(anchor) => {
-                let headings = text.lines().filter_map(|line| line.strip_prefix("## "));
+                let headings = text.lines().filter_map(|line| line.strip_prefix("## ").or_else(|| line.strip_prefix("### ")));
                 let found = headings.map(|heading| heading.to_lowercase().replace(' ', "-")).any(|slug| slug == anchor);
                 assert!(found, "no heading for #{anchor}");
             }

@@ -3,6 +3,7 @@
 
 pub mod database;
 pub mod events;
+pub mod examples;
 pub mod fake_clerk;
 pub mod server;
 pub mod service;

@@ -1,0 +1,3 @@
+//! The examples that README and `--help` give, read from the texts themselves.
+
+pub mod help;
