@@ -38,6 +38,7 @@ mod rebuild;
 mod reconcile;
 mod refetch_queue;
 mod retention;
+mod sample_data;
 mod schedule;
 mod scraping_jobs;
 mod scraping_results;
@@ -77,6 +78,7 @@ pub use raw_json::RawJson;
 pub use rebuild::{DerivedColumns, ObjectCursor, load_owner_histories};
 pub use reconcile::{CustomerOwner, Customers, HeldObject};
 pub use refetch_queue::QueuedRefetch;
+pub use sample_data::{SampleProgress, SampleSet, SampleState};
 pub use schedule::LastRun;
 pub use scraping_jobs::{Job, JobFilter, JobOutcome, JobUpdate, NewJob};
 pub use scraping_results::JobResult;
@@ -104,6 +106,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         refetch_queue::ALL,
         retention::ALL,
         consume::ALL,
+        sample_data::ALL,
         schedule::ALL,
         sync_cursors::ALL,
         usage::ALL,

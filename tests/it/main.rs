@@ -21,6 +21,7 @@ mod kill;
 mod readme;
 mod rebuild;
 mod reconcile;
+mod sample_data;
 mod schedule;
 mod schema;
 mod signatures;
