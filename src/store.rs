@@ -42,6 +42,7 @@ mod sample_data;
 mod schedule;
 mod scraping_jobs;
 mod scraping_results;
+mod session;
 mod stats;
 mod sync_cursors;
 mod usage;
@@ -92,6 +93,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         &apply::all(),
         baseline::all().as_slice(),
         pool::ALL,
+        session::ALL,
         migrations::ALL,
         ledger::ALL,
         load::sql::ALL,

@@ -14,6 +14,7 @@ use crate::domain::billing::stored::Owner;
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::link_hints::LinkHints;
 use crate::store::locks::{CLERK_CLASS, LockSet, clerk_key, clerk_keys_sql};
+use crate::store::session::{self, SettingsWay};
 
 /// The least major version of Postgres: views with `security_invoker`.
 const MINIMUM_VERSION: i32 = 150_000;
@@ -31,8 +32,11 @@ pub const BEGIN_BATCH: &str = "begin isolation level read committed; set local l
 /// How long a connection may have been idle before it is asked whether it still works.
 const IDLE_UNTIL_ASKED: Duration = Duration::from_secs(1);
 
-/// How long a statement outside a transaction waits for a lock.
-const SINGLE_LOCK_TIMEOUT: &str = "3s";
+/// What to do where the pool's connections are shared.
+const SHARED_SESSIONS: &str = "set BILLSYNC_POOLER=transaction, and BILLSYNC_MIGRATION_DATABASE_URL to a direct connection";
+/// What to do where those of migrations are.
+const SHARED_MIGRATIONS: &str =
+    "migrations need BILLSYNC_MIGRATION_DATABASE_URL to be a direct connection, or a pooler's in session mode";
 
 statements! {
     /// Of every table that we write: whether row-level security would hide its rows from our own role.
@@ -44,7 +48,6 @@ statements! {
             'list_items', 'system_configurations'])) \
           and row_security_active(c.oid) order by 1";
     TRY_CLERK_USERS = "select coalesce(bool_and(pg_try_advisory_xact_lock($1, key)), true) from unnest($2::int4[]) key";
-    SERVER_VERSION = "select current_setting('server_version_num')::int4";
 }
 
 /// How long a read may take. The caller is told to come back then.
@@ -106,6 +109,8 @@ struct Inner {
     pooler: PoolerMode,
     max_connections: u32,
     migration_options: PgConnectOptions,
+    /// Whether migrations go the way of the pool, which has been looked at.
+    is_migration_session_proven: bool,
     explaining: tokio::sync::Mutex<()>,
     /// The plan catalog with the version of the rows that it was made of.
     catalog: Mutex<Option<(String, Arc<Catalog>)>>,
@@ -121,13 +126,25 @@ impl fmt::Debug for Store {
 impl Store {
     /// Prepares the pool; nothing is connected yet.
     pub fn new(settings: &StoreSettings) -> Result<Store, StoreError> {
-        let mut options = connect_options(&settings.url, settings.pooler)?;
-        if settings.pooler == PoolerMode::Session {
-            // For statements without a transaction that could say so.
-            options = options.options([("lock_timeout", SINGLE_LOCK_TIMEOUT)]);
-        }
-        let direct = settings.migration_url.as_ref().unwrap_or(&settings.url);
-        let migration_options = connect_options(direct, PoolerMode::Session)?;
+        Store::build(
+            settings,
+            match settings.pooler {
+                PoolerMode::Session => SettingsWay::AtStart,
+                PoolerMode::Transaction => SettingsWay::Never,
+            },
+        )
+    }
+
+    fn build(settings: &StoreSettings, way: SettingsWay) -> Result<Store, StoreError> {
+        let plain = session::plain_options(&settings.url)?;
+        let options = match way {
+            SettingsWay::AtStart => session::with_settings(plain),
+            SettingsWay::ByStatement => plain,
+            // A pooler may hand a named statement to a stranger.
+            SettingsWay::Never => plain.statement_cache_capacity(0),
+        };
+        let migration_options = session::plain_options(settings.migration_url.as_ref().unwrap_or(&settings.url))?;
+        let is_migration_session_proven = settings.pooler == PoolerMode::Session && settings.migration_url.is_none();
         let max_connections = settings.max_connections.max(1);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
@@ -143,6 +160,14 @@ impl Store {
                     Ok(true)
                 })
             })
+            .after_connect(move |connection, _meta| {
+                Box::pin(async move {
+                    match way {
+                        SettingsWay::ByStatement => session::set(connection).await,
+                        SettingsWay::AtStart | SettingsWay::Never => Ok(()),
+                    }
+                })
+            })
             .max_lifetime(Duration::from_secs(1800))
             .idle_timeout(Duration::from_secs(600))
             .connect_lazy_with(options);
@@ -151,6 +176,7 @@ impl Store {
             pooler: settings.pooler,
             max_connections,
             migration_options,
+            is_migration_session_proven,
             explaining: tokio::sync::Mutex::new(()),
             catalog: Mutex::new(None),
             link_hints: Mutex::default(),
@@ -158,21 +184,32 @@ impl Store {
         Ok(Store { inner: Arc::new(inner) })
     }
 
-    /// Prepares the pool and makes sure that a supported server answers.
+    /// Prepares the pool and makes sure that a supported server answers, and that its sessions are ours unless `pooler` says
+    /// otherwise.
     pub async fn connect(settings: &StoreSettings) -> Result<Store, StoreError> {
         let store = Store::new(settings)?;
-        let mut tx = store.begin().await?;
-        let (version,): (i32,) = tx.query_as(SERVER_VERSION).fetch_one(tx.connection()?).await?;
-        tx.commit().await?;
-        if version < MINIMUM_VERSION {
-            let message = format!(
-                "PostgreSQL {} is too old: {} is the minimum. Upgrade the server",
-                version / 10_000,
-                MINIMUM_VERSION / 10_000
-            );
-            return Err(StoreError::new(ErrorKind::Unavailable, message));
-        }
+        let version = match store.describe_session().await {
+            Ok((version, true)) => Ok(version),
+            Ok((version, false)) if settings.pooler == PoolerMode::Transaction => Ok(version),
+            Err(error) if !session::is_refused_at_start(&error) => Err(store.explain_unavailable(error).await),
+            // Something in between keeps our settings from the server.
+            Ok(_) | Err(_) => return Store::connect_by_statement(settings).await,
+        };
+        refuse_old(version?)?;
         Ok(store)
+    }
+
+    /// For a pooler that keeps sessions, but not what they ask for when they start.
+    async fn connect_by_statement(settings: &StoreSettings) -> Result<Store, StoreError> {
+        session::refuse_shared(&session::plain_options(&settings.url)?, SHARED_SESSIONS).await?;
+        let store = Store::build(settings, SettingsWay::ByStatement)?;
+        let (version, _) = store.describe_session().await.map_err(unreachable_server)?;
+        refuse_old(version)?;
+        Ok(store)
+    }
+
+    async fn describe_session(&self) -> Result<(i32, bool), sqlx::Error> {
+        session::describe(&mut *self.inner.pool.acquire().await?).await
     }
 
     /// Asks the database for an answer.
@@ -330,9 +367,11 @@ impl Store {
 
     /// A connection of its own, outside the pool, for migrations: their statements may take long, and none is told for that.
     pub(crate) async fn connect_directly(&self) -> Result<PgConnection, StoreError> {
-        PgConnection::connect_with(&self.inner.migration_options.clone().disable_statement_logging())
-            .await
-            .map_err(unreachable_server)
+        let options = &self.inner.migration_options;
+        if !self.inner.is_migration_session_proven {
+            session::refuse_shared(options, SHARED_MIGRATIONS).await?;
+        }
+        PgConnection::connect_with(&options.clone().disable_statement_logging()).await.map_err(unreachable_server)
     }
 
     /// The keys of the locks of those Clerk users that the customers were linked to when last seen.
@@ -462,15 +501,11 @@ fn unreachable_server(error: sqlx::Error) -> StoreError {
     }
 }
 
-fn connect_options(url: &str, pooler: PoolerMode) -> Result<PgConnectOptions, StoreError> {
-    let options: PgConnectOptions = url.parse().map_err(StoreError::from)?;
-    let options = options.application_name("billsync");
-    Ok(match pooler {
-        PoolerMode::Session => {
-            // A backstop: what has to be quicker says so in its own transaction.
-            options.options([("statement_timeout", "60s"), ("idle_in_transaction_session_timeout", "60s")])
-        }
-        // A pooler refuses startup parameters that it does not know, and may hand a named statement to a stranger.
-        PoolerMode::Transaction => options.extra_float_digits(None).statement_cache_capacity(0),
-    })
+fn refuse_old(version: i32) -> Result<(), StoreError> {
+    if version >= MINIMUM_VERSION {
+        return Ok(());
+    }
+    let (found, minimum) = (version / 10_000, MINIMUM_VERSION / 10_000);
+    let message = format!("PostgreSQL {found} is too old: {minimum} is the minimum. Upgrade the server");
+    Err(StoreError::new(ErrorKind::Unavailable, message))
 }

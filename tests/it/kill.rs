@@ -25,7 +25,7 @@ const USERS: u32 = 50;
 const SENDERS: u32 = 16;
 
 /// A load of senders: each posts one event after the other until its connection ends, and notes which were answered 200.
-struct Load {
+pub struct Load {
     acknowledged: Arc<Mutex<BTreeSet<String>>>,
     sent: Arc<AtomicU32>,
     senders: Vec<tokio::task::JoinHandle<()>>,
@@ -38,7 +38,7 @@ fn event(number: u32, begun: DateTime<Utc>) -> Webhook {
 }
 
 impl Load {
-    fn start(address: SocketAddr, begun: DateTime<Utc>) -> Load {
+    pub fn start(address: SocketAddr, begun: DateTime<Utc>) -> Load {
         Load::start_at(address, begun, 0)
     }
 
@@ -53,12 +53,12 @@ impl Load {
         Load { acknowledged, sent, senders }
     }
 
-    async fn until_acknowledged(&self, count: usize) {
+    pub async fn until_acknowledged(&self, count: usize) {
         until("enough events are acknowledged", async || self.acknowledged.lock().unwrap().len() >= count).await;
     }
 
     /// The events that were answered with 200, and how many were sent in all.
-    async fn end(self) -> (BTreeSet<String>, u32) {
+    pub async fn end(self) -> (BTreeSet<String>, u32) {
         for ended in join_all(self.senders).await {
             ended.unwrap();
         }
@@ -89,7 +89,7 @@ async fn send_until_it_ends(
 }
 
 /// Makes the plans, and the users with a customer each.
-async fn prepare(settings: &[(&str, &str)], address: SocketAddr, begun: DateTime<Utc>) {
+pub async fn prepare(settings: &[(&str, &str)], address: SocketAddr, begun: DateTime<Utc>) {
     let plans = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/journeys/plans.toml");
     assert!(billsync(settings).args(["plans", "apply", plans]).status().unwrap().success());
     for number in 0..USERS {
@@ -123,7 +123,7 @@ async fn ledger(url: &str) -> Vec<(String, String)> {
 }
 
 /// The users' five rows, without what tells when they were written.
-async fn rows(url: &str) -> Vec<String> {
+pub async fn rows(url: &str) -> Vec<String> {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let sql = "select concat_ws(' | ', u.user_id, u.email, s.current_plan, s.subscription_status, s.subscription_renewal_date, \
                  s.billing_sync_status, b.stripe_customer_id, b.stripe_subscription_id, g.plan_creators_limit, g.usage_anchor, \
@@ -134,7 +134,7 @@ async fn rows(url: &str) -> Vec<String> {
 }
 
 /// Every acknowledged event is in the ledger, and none twice or with another outcome than its order allows.
-async fn check_ledger(url: &str, acknowledged: &BTreeSet<String>) {
+pub async fn check_ledger(url: &str, acknowledged: &BTreeSet<String>) {
     let ledger = ledger(url).await;
     let ids: BTreeSet<String> = ledger.iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(ids.len(), ledger.len(), "an event is in the ledger twice");
@@ -145,7 +145,7 @@ async fn check_ledger(url: &str, acknowledged: &BTreeSet<String>) {
 }
 
 /// Delivers everything once more: what was acknowledged is known, and in the end the rows are those of the newest events.
-async fn deliver_again(address: SocketAddr, url: &str, begun: DateTime<Utc>, acknowledged: &BTreeSet<String>, sent: u32) {
+pub async fn deliver_again(address: SocketAddr, url: &str, begun: DateTime<Utc>, acknowledged: &BTreeSet<String>, sent: u32) {
     for (id, outcome) in send_all(address, begun, sent).await {
         assert!(!acknowledged.contains(&id) || outcome == "duplicate", "{id}: {outcome}");
     }

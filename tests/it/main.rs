@@ -18,6 +18,7 @@ mod http;
 mod journeys_in_postgres;
 mod journeys_over_http;
 mod kill;
+mod pooler;
 mod readme;
 mod rebuild;
 mod reconcile;

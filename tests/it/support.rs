@@ -5,6 +5,7 @@ pub mod database;
 pub mod events;
 pub mod examples;
 pub mod fake_clerk;
+pub mod pooler;
 pub mod server;
 pub mod service;
 pub mod stripe;

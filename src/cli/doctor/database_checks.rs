@@ -69,7 +69,7 @@ fn connection_fix(told: &str) -> String {
         "create database …;   -- or correct the name after the host in DATABASE_URL".to_owned()
     } else if is(&["53300"]) {
         "alter role … connection limit -1;   -- or end other clients, or raise max_connections, or use a pooler".to_owned()
-    } else if is(&["startup parameter"]) {
+    } else if is(&["startup parameter", "transaction mode"]) {
         POOLER_FIX.to_owned()
     } else if is(&["too old"]) {
         "pg_upgrade   # to PostgreSQL 15 or newer".to_owned()
