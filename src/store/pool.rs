@@ -16,9 +16,6 @@ use crate::store::link_hints::LinkHints;
 use crate::store::locks::{CLERK_CLASS, LockSet, clerk_key, clerk_keys_sql};
 use crate::store::session::{self, SettingsWay};
 
-/// The least major version of Postgres: views with `security_invoker`.
-const MINIMUM_VERSION: i32 = 150_000;
-
 /// How long to look for the reason why no connection came free.
 const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -31,12 +28,6 @@ pub const BEGIN_BATCH: &str = "begin isolation level read committed; set local l
 
 /// How long a connection may have been idle before it is asked whether it still works.
 const IDLE_UNTIL_ASKED: Duration = Duration::from_secs(1);
-
-/// What to do where the pool's connections are shared.
-const SHARED_SESSIONS: &str = "set BILLSYNC_POOLER=transaction, and BILLSYNC_MIGRATION_DATABASE_URL to a direct connection";
-/// What to do where those of migrations are.
-const SHARED_MIGRATIONS: &str =
-    "migrations need BILLSYNC_MIGRATION_DATABASE_URL to be a direct connection, or a pooler's in session mode";
 
 statements! {
     /// Of every table that we write: whether row-level security would hide its rows from our own role.
@@ -195,16 +186,16 @@ impl Store {
             // Something in between keeps our settings from the server.
             Ok(_) | Err(_) => return Store::connect_by_statement(settings).await,
         };
-        refuse_old(version?)?;
+        session::refuse_old(version?)?;
         Ok(store)
     }
 
     /// For a pooler that keeps sessions, but not what they ask for when they start.
     async fn connect_by_statement(settings: &StoreSettings) -> Result<Store, StoreError> {
-        session::refuse_shared(&session::plain_options(&settings.url)?, SHARED_SESSIONS).await?;
+        session::refuse_shared(&session::plain_options(&settings.url)?, session::SHARED_SESSIONS).await?;
         let store = Store::build(settings, SettingsWay::ByStatement)?;
         let (version, _) = store.describe_session().await.map_err(unreachable_server)?;
-        refuse_old(version)?;
+        session::refuse_old(version)?;
         Ok(store)
     }
 
@@ -369,7 +360,7 @@ impl Store {
     pub(crate) async fn connect_directly(&self) -> Result<PgConnection, StoreError> {
         let options = &self.inner.migration_options;
         if !self.inner.is_migration_session_proven {
-            session::refuse_shared(options, SHARED_MIGRATIONS).await?;
+            session::refuse_shared(options, session::SHARED_MIGRATIONS).await?;
         }
         PgConnection::connect_with(&options.clone().disable_statement_logging()).await.map_err(unreachable_server)
     }
@@ -499,13 +490,4 @@ fn unreachable_server(error: sqlx::Error) -> StoreError {
         ErrorKind::ConnectionLost => StoreError::new(ErrorKind::Unavailable, error.to_string()),
         _ => error,
     }
-}
-
-fn refuse_old(version: i32) -> Result<(), StoreError> {
-    if version >= MINIMUM_VERSION {
-        return Ok(());
-    }
-    let (found, minimum) = (version / 10_000, MINIMUM_VERSION / 10_000);
-    let message = format!("PostgreSQL {found} is too old: {minimum} is the minimum. Upgrade the server");
-    Err(StoreError::new(ErrorKind::Unavailable, message))
 }

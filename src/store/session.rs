@@ -16,6 +16,17 @@ const SETTINGS: [(&str, &str); 3] =
 
 /// What `idle_in_transaction_session_timeout` is where we have set it.
 const IDLE_SECONDS: i32 = 60;
+
+/// The least major version of Postgres: views with `security_invoker`.
+const MINIMUM_VERSION: i32 = 150_000;
+
+/// What to do where the pool's connections are shared.
+pub(super) const SHARED_SESSIONS: &str =
+    "set BILLSYNC_POOLER=transaction, and BILLSYNC_MIGRATION_DATABASE_URL to a direct connection";
+/// What to do where those of migrations are.
+pub(super) const SHARED_MIGRATIONS: &str =
+    "migrations need BILLSYNC_MIGRATION_DATABASE_URL to be a direct connection, or a pooler's in session mode";
+
 /// How often to look who is behind two connections that take turns.
 const TURNS: usize = 3;
 
@@ -79,6 +90,16 @@ pub(super) async fn refuse_shared(options: &PgConnectOptions, advice: &str) -> R
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Refuses a server that lacks what the schema needs.
+pub(super) fn refuse_old(version: i32) -> Result<(), StoreError> {
+    if version >= MINIMUM_VERSION {
+        return Ok(());
+    }
+    let (found, minimum) = (version / 10_000, MINIMUM_VERSION / 10_000);
+    let message = format!("PostgreSQL {found} is too old: {minimum} is the minimum. Upgrade the server");
+    Err(StoreError::new(ErrorKind::Unavailable, message))
 }
 
 /// Whether one server connection serves two of ours, or one of ours is served by two.

@@ -73,6 +73,9 @@ fn connection_fix(told: &str) -> String {
         POOLER_FIX.to_owned()
     } else if is(&["too old"]) {
         "pg_upgrade   # to PostgreSQL 15 or newer".to_owned()
+    } else if is(&["invalid peer certificate"]) {
+        "add &sslrootcert=FILE to DATABASE_URL, the certificate of the authority that vouches for the server, and name the server as it does"
+            .to_owned()
     } else if is(&["TLS", "no pg_hba.conf entry"]) {
         "add ?sslmode=require to DATABASE_URL, or allow this machine in the server's pg_hba.conf".to_owned()
     } else if is(&["embedded database"]) {
@@ -229,5 +232,17 @@ fn check_shared_memory(config: &Config, findings: &mut Findings) {
             format!("{size}: a server in this container runs out of shared memory in parallel queries"),
             "docker run --shm-size=256m …   # or, in the server's configuration: dynamic_shared_memory_type = mmap",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connection_fix;
+
+    #[test]
+    fn a_certificate_of_a_private_authority_is_not_taken_for_a_server_that_is_down() {
+        let told = "connection: invalid peer certificate: UnknownIssuer";
+        assert!(connection_fix(told).contains("sslrootcert"));
+        assert!(connection_fix("connection: Connection refused (os error 111)").contains("pg_isready"));
     }
 }

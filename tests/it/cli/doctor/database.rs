@@ -1,7 +1,7 @@
 //! The server, the role and the schema, each made wrong in the way in which it goes wrong.
 
 use super::{doctor, examined, with_plans};
-use crate::cli::on;
+use crate::cli::{on, run_on};
 use crate::support::database::{TestDatabase, database, empty_database};
 
 /// A role of the test's own with everything granted that a role can be, but not the owner of anything.
@@ -99,6 +99,9 @@ async fn a_role_that_rows_are_hidden_from_is_told_so() {
     let role = role(&database, "connection limit 4").await;
     let diagnosis = doctor(&[("DATABASE_URL", &database.url_for(&role, "hunter2"))], &["--offline"]);
     diagnosis.expect("error", "row-level security hides", &format!("alter role {role} bypassrls;"));
+    // The migrations' own table is hidden too: what has run must not be taken for missing.
+    let (code, _, complaints) = run_on(&database.url_for(&role, "hunter2"), &["plans", "list"]);
+    assert!(code == 1 && complaints.contains("row-level security hides"), "{complaints}");
     diagnosis.expect(
         "warning",
         "of the 4 connections that the role allows are in use; a process of billsync takes up to 10",
