@@ -8,6 +8,7 @@ pub mod end_signals;
 mod events;
 mod health;
 mod input;
+mod listing;
 pub mod openapi;
 mod overview;
 mod page;

@@ -7,11 +7,8 @@ pub(super) mod lists;
 pub(super) mod results;
 
 use actix_web::web;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use uuid::Uuid;
 
-use crate::http::input::values::check_json;
 use crate::http::problem::Problem;
 
 /// The routes below `/v1`.
@@ -39,24 +36,4 @@ fn deleted(was_there: bool, what: &'static str) -> Result<actix_web::HttpRespons
 /// An id of something else, refused by its name.
 fn unknown(parameter: &str, what: &str) -> Problem {
     Problem::new(actix_web::http::StatusCode::NOT_FOUND, format!("`{parameter}`: there is no such {what}")).at(parameter)
-}
-
-/// A JSON object that `jsonb` takes.
-fn json_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    checked(deserializer, Value::is_object, "has to be an object")
-}
-
-/// A JSON array of objects or texts that `jsonb` takes.
-fn json_array<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    checked(deserializer, Value::is_array, "has to be an array")
-}
-
-fn checked<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    fits: fn(&Value) -> bool,
-    otherwise: &'static str,
-) -> Result<Option<Value>, D::Error> {
-    let Some(value) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
-    let checked = if fits(&value) { check_json(&value) } else { Err(otherwise) };
-    checked.map(|()| Some(value)).map_err(serde::de::Error::custom)
 }

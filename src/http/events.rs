@@ -8,17 +8,47 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::http::auth::Caller;
 use crate::http::input::{Query, values};
+use crate::http::listing::{Fields, Listing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{List, Page, Paging};
 use crate::http::problem::Problem;
 use crate::http::server::{Services, api_resource};
-use crate::http::users::{known_form, large_fields};
+use crate::http::users::known_form;
 use crate::ingest::replay::event_from_ledger;
 use crate::store::{EventDetail, LedgerEvent, LedgerFilter};
 
-/// The names of the lists in their cursors.
-const LIST: &str = "events";
-const LIST_OF_USER: &str = "user_events";
+/// All of them, the newest received first.
+pub(super) enum Events {}
+
+impl List for Events {
+    const NAME: &'static str = "events";
+    type Row = LedgerEvent;
+    type Key = (DateTime<Utc>, String);
+
+    fn key(row: &LedgerEvent) -> Self::Key {
+        (row.received_at, row.event_id.clone())
+    }
+}
+
+/// A user's, the newest by the provider's clock first.
+pub(super) enum UserEvents {}
+
+impl List for UserEvents {
+    const NAME: &'static str = "user_events";
+    type Row = LedgerEvent;
+    type Key = (DateTime<Utc>, String);
+
+    fn key(row: &LedgerEvent) -> Self::Key {
+        (row.occurred_at, row.event_id.clone())
+    }
+}
+
+/// What a list leaves out unless it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum EventColumn {
+    Effects,
+}
 
 /// Longest id that an event can have in the ledger, with room to spare.
 const EVENT_ID_BYTES: usize = 1024;
@@ -120,25 +150,21 @@ pub(super) struct EventQuery {
     #[serde(default, deserialize_with = "values::instant")]
     received_before: Option<DateTime<Utc>>,
     /// `effects`: what each changed.
-    fields: Option<String>,
-    cursor: Option<String>,
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
+    #[param(inline, value_type = Option<Vec<EventColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<EventColumn>,
 }
 
 /// Events, the newest received first
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventQuery),
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventQuery, Paging::<Events>),
     responses((status = 200, description = "A page of events", body = Page<LedgerEvent>), ReadRefusals))]
 pub(super) async fn list(
-    query: Query<EventQuery>,
+    query: Listing<Events, EventQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
     caller.expect_service()?;
-    let Query(query) = query;
-    let with_effects = !large_fields(query.fields.as_deref(), &["effects"])?.is_empty();
-    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
+    let Listing { filter: query, paging } = query;
     let filter = LedgerFilter {
         provider: query.provider.map(|provider| provider.as_str().to_owned()),
         outcome: query.outcome.map(|outcome| outcome.as_str().to_owned()),
@@ -147,51 +173,49 @@ pub(super) async fn list(
         owner_id: query.owner_id,
         received_from: query.received_from,
         received_before: query.received_before,
-        after: after.as_ref().map(Cursor::time_and_text).transpose()?,
-        limit: query.limit.rows(),
-        with_effects,
+        after: paging.after.clone(),
+        limit: paging.rows(),
+        with_effects: query.fields.has(EventColumn::Effects),
     };
-    let rows = services.store()?.list_ledger(&filter).await?;
-    let page = Page::of(rows, query.limit, |event| Cursor::at(LIST, event.received_at, &event.event_id));
-    Ok(HttpResponse::Ok().json(page))
+    Ok(paging.answer(services.store()?.list_ledger(&filter).await?))
 }
 
-/// How to page through a user's events.
+/// What of a user's events to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UserEventQuery {
     /// `effects`: what each changed.
-    fields: Option<String>,
-    cursor: Option<String>,
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
+    #[param(inline, value_type = Option<Vec<EventColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<EventColumn>,
 }
 
 /// The events of a user and of the customers linked to it, the newest by the provider's clock first
 #[utoipa::path(get, path = "/v1/users/{clerk_id}/events", tag = "events",
-    params(("clerk_id" = String, Path, description = "The Clerk id"), UserEventQuery),
+    params(("clerk_id" = String, Path, description = "The Clerk id"), UserEventQuery, Paging::<UserEvents>),
     responses((status = 200, description = "A page of events", body = Page<LedgerEvent>), ReadRefusals))]
 pub(super) async fn list_of_user(
     clerk_id: web::Path<String>,
-    query: Query<UserEventQuery>,
+    query: Listing<UserEvents, UserEventQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
     caller.expect_service()?;
-    let Query(query) = query;
-    let clerk_id = known_form(&clerk_id)?;
-    let with_effects = !large_fields(query.fields.as_deref(), &["effects"])?.is_empty();
-    let after = Cursor::read(query.cursor.as_deref(), LIST_OF_USER)?;
-    let after = after.as_ref().map(Cursor::time_and_text).transpose()?;
-    let store = services.store()?;
-    let rows = store.list_ledger_of_user(clerk_id, after, query.limit.rows(), with_effects).await?;
+    let (Listing { filter, paging }, clerk_id, store) = (query, known_form(&clerk_id)?, services.store()?);
+    let with_effects = filter.fields.has(EventColumn::Effects);
+    let rows = store.list_ledger_of_user(clerk_id, paging.after.clone(), paging.rows(), with_effects).await?;
     if rows.is_empty() && store.get_user_profile(clerk_id).await?.is_none() {
         return Err(Problem::no_such("user"));
     }
-    let page = Page::of(rows, query.limit, |event| Cursor::at(LIST_OF_USER, event.occurred_at, &event.event_id));
-    Ok(HttpResponse::Ok().json(page))
+    Ok(paging.answer(rows))
+}
+
+/// What one event leaves out unless it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum OneEventColumn {
+    Payload,
 }
 
 /// Which of two events that have one id.
@@ -203,7 +227,9 @@ pub(super) struct OneEventQuery {
     #[param(inline)]
     provider: Option<ProviderName>,
     /// `payload`: what was sent, redacted.
-    fields: Option<String>,
+    #[serde(default)]
+    #[param(inline, value_type = Option<Vec<OneEventColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<OneEventColumn>,
 }
 
 /// An event with what it changed.
@@ -228,7 +254,7 @@ pub(super) async fn show(
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
     caller.expect_service()?;
-    let with_payload = !large_fields(query.0.fields.as_deref(), &["payload"])?.is_empty();
+    let with_payload = query.0.fields.has(OneEventColumn::Payload);
     let mut event = find(&services, &event_id, query.0.provider).await?;
     let payload = event.payload.take().filter(|_| with_payload).and_then(|text| RawValue::from_string(text).ok());
     Ok(HttpResponse::Ok().json(EventAnswer { event, payload }))

@@ -1,6 +1,7 @@
 //! What a request says, read strictly: an unknown, repeated, oversized or mistyped parameter is refused by its name, before
 //! the database sees any of it.
 
+pub(super) mod json;
 pub(super) mod values;
 
 use std::future::{Ready, ready};
@@ -27,12 +28,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
     }
 }
 
-fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+pub(super) fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let pairs = serde_urlencoded::Deserializer::new(form_pairs(text));
     serde_path_to_error::deserialize(pairs).map_err(|error| at_fault(&error.path().to_string(), &error.inner().to_string()))
 }
 
-fn form_pairs(text: &str) -> form_urlencoded::Parse<'_> {
+pub(super) fn form_pairs(text: &str) -> form_urlencoded::Parse<'_> {
     form_urlencoded::parse(text.as_bytes())
 }
 
@@ -55,7 +56,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
-fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde would read an array as the fields in their order.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::bad_request("the body has to be a JSON object"));

@@ -1,5 +1,7 @@
 //! The API as OpenAPI describes it, made from the handlers and their types.
 
+mod texts;
+
 use std::collections::BTreeMap;
 
 use actix_web::web;
@@ -10,6 +12,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::http::discovery::{campaigns, items, jobs, lists, results};
+use crate::http::openapi::texts::WithoutNul;
 use crate::http::{events, overview, problem, usage, users};
 
 /// `/openapi.json`, and `/docs`, whose files are within the binary. Neither shows anything but what this repository says.
@@ -35,7 +38,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         items::list, items::create, items::show, items::update, items::delete, items::order),
     components(schemas(problem::Document)),
     security(("bearer" = [])),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &WithoutNul),
 )]
 struct Description;
 

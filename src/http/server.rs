@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, FromRequest, Handler, HttpServer, Responder, web};
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
@@ -191,6 +191,36 @@ fn mount(config: &mut web::ServiceConfig, services: &Services) {
 /// A resource of the API, for which a method that it does not have is refused by naming those that it has.
 pub(super) fn api_resource(path: &str, allow: &'static str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(move || async move { Err::<&str, _>(Problem::method_not_allowed(allow)) }))
+}
+
+/// What can be listed and added to.
+pub(super) fn collection<L, LA, C, CA>(path: &str, list: L, create: C) -> actix_web::Resource
+where
+    L: Handler<LA>,
+    LA: FromRequest + 'static,
+    L::Output: Responder + 'static,
+    C: Handler<CA>,
+    CA: FromRequest + 'static,
+    C::Output: Responder + 'static,
+{
+    api_resource(path, "GET, POST").route(web::get().to(list)).route(web::post().to(create))
+}
+
+/// A single one of them.
+pub(super) fn single<S, SA, U, UA, D, DA>(path: &str, show: S, update: U, delete: D) -> actix_web::Resource
+where
+    S: Handler<SA>,
+    SA: FromRequest + 'static,
+    S::Output: Responder + 'static,
+    U: Handler<UA>,
+    UA: FromRequest + 'static,
+    U::Output: Responder + 'static,
+    D: Handler<DA>,
+    DA: FromRequest + 'static,
+    D::Output: Responder + 'static,
+{
+    let resource = api_resource(path, "GET, PATCH, DELETE").route(web::get().to(show));
+    resource.route(web::patch().to(update)).route(web::delete().to(delete))
 }
 
 fn webhook_route(path: &str) -> actix_web::Resource {

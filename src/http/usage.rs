@@ -4,11 +4,13 @@ use actix_web::http::StatusCode;
 use actix_web::{Error, HttpResponse, web};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::billing::usage_period::{Period, plan_rollover};
 use crate::http::auth::Caller;
+use crate::http::input::{parse_body, values};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::problem::Problem;
 use crate::http::server::Services;
@@ -18,9 +20,6 @@ use crate::store::{ArchivedPeriod, Meter, Metered, Reading, UsageRow};
 
 /// More than any request needs.
 const BODY_LIMIT_BYTES: usize = 4096;
-
-/// Longest idempotency key.
-const KEY_CHARACTERS: usize = 255;
 
 /// Archived periods in an answer, newest first.
 const PERIODS: i64 = 24;
@@ -48,11 +47,18 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MeterRequest {
-    #[schema(minimum = 1, maximum = 2147483647)]
-    amount: i64,
-    #[serde(default)]
+    #[serde(deserialize_with = "amount")]
+    #[schema(minimum = 1)]
+    amount: i32,
+    #[serde(default, deserialize_with = "values::text::<_, 255>")]
     #[schema(min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
+}
+
+fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let values::Whole(number) = Deserialize::deserialize(deserializer)?;
+    let fits = i32::try_from(number).ok().filter(|amount| *amount > 0);
+    fits.ok_or_else(|| D::Error::custom(format_args!("has to be a whole number from 1 to {}", i32::MAX)))
 }
 
 /// A meter for people and programs: how much is used of how much, and until when.
@@ -85,7 +91,7 @@ impl MeterAnswer {
 
 /// Count up to the limit, all of it or nothing
 #[utoipa::path(post, path = "/v1/users/{clerk_id}/usage/{meter}/consume", tag = "usage", request_body = MeterRequest,
-    params(("clerk_id" = String, Path), ("meter" = String, Path, description = "`campaigns`, `creators` or `enrichments`")),
+    params(("clerk_id" = String, Path), ("meter" = inline(Meter), Path)),
     responses((status = 200, description = "Whether it was granted", body = MeterAnswer), WriteRefusals))]
 pub(super) async fn consume(
     path: web::Path<(String, String)>,
@@ -100,7 +106,7 @@ pub(super) async fn consume(
 
 /// Give back, down to zero
 #[utoipa::path(post, path = "/v1/users/{clerk_id}/usage/{meter}/release", tag = "usage", request_body = MeterRequest,
-    params(("clerk_id" = String, Path), ("meter" = String, Path, description = "`campaigns`, `creators` or `enrichments`")),
+    params(("clerk_id" = String, Path), ("meter" = inline(Meter), Path)),
     responses((status = 200, description = "What is left", body = MeterAnswer), WriteRefusals))]
 pub(super) async fn release(
     path: web::Path<(String, String)>,
@@ -128,14 +134,10 @@ async fn meter_request(
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY_LIMIT_BYTES),
         _ => Problem::bad_request("the body could not be read to its end"),
     })?;
-    let request = read_request(&body)?;
-    let amount = i32::try_from(request.amount)
-        .ok()
-        .filter(|amount| *amount > 0)
-        .ok_or_else(|| Problem::bad_request(format!("`amount` has to be a whole number from 1 to {}", i32::MAX)))?;
+    let request: MeterRequest = parse_body(&body)?;
     let key = request.idempotency_key.as_deref();
     let now = services.clock.now();
-    let metered = services.store()?.consume(clerk_id, meter, sign * amount, key, now).await;
+    let metered = services.store()?.consume(clerk_id, meter, sign * request.amount, key, now).await;
     let metered = metered.inspect_err(|_| metrics::count_meter_request(meter.as_str(), "unavailable"))?;
     match metered {
         Metered::Answered(reading) => {
@@ -145,26 +147,11 @@ async fn meter_request(
         }
         Metered::KeyReused => {
             metrics::count_meter_request(meter.as_str(), "key_reused");
-            let detail = "this idempotency key was used for another meter or amount within the last 24 hours";
-            Err(Problem::new(StatusCode::CONFLICT, detail))
+            let detail = "`idempotency_key` was used for another meter or amount within the last 24 hours";
+            Err(Problem::conflict(detail).at("idempotency_key"))
         }
         Metered::UnknownUser => Err(unknown_user()),
     }
-}
-
-fn read_request(body: &[u8]) -> Result<MeterRequest, Problem> {
-    // serde would read an array as the fields in their order.
-    let is_object = body.trim_ascii_start().starts_with(b"{");
-    let request: Option<MeterRequest> = serde_json::from_slice(body).ok().filter(|_| is_object);
-    let Some(request) = request else {
-        let form = "the body has to be a JSON object of these fields alone: {\"amount\": 1, \"idempotency_key\": \"…\"}";
-        return Err(Problem::bad_request(form));
-    };
-    let is_fit = |key: &String| !key.is_empty() && key.chars().count() <= KEY_CHARACTERS && !key.contains('\0');
-    if request.idempotency_key.as_ref().is_some_and(|key| !is_fit(key)) {
-        return Err(Problem::bad_request(format!("`idempotency_key` has to have 1 to {KEY_CHARACTERS} characters, and no NUL")));
-    }
-    Ok(request)
 }
 
 fn unknown_user() -> Problem {

@@ -6,12 +6,14 @@ use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::domain::billing::access::Access;
 use crate::http::auth::Caller;
-use crate::http::input::{Body, Query, values};
+use crate::http::input::{Body, values};
+use crate::http::listing::{Fields, Listing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{List, Page, Paging};
 use crate::http::problem::Problem;
 use crate::http::server::{Services, api_resource};
 use crate::ingest::missing_user::make_missing_user;
@@ -20,14 +22,6 @@ use crate::store::{Change, ProfileUpdate, Updated, UserFilter, UserProfile};
 
 /// Longest Clerk id that is looked for.
 const CLERK_ID_CHARACTERS: usize = 255;
-
-/// The name of the list in its cursors.
-const LIST: &str = "users";
-
-/// Large columns of a list that are left out unless they are asked for.
-const LARGE: [&str; 2] = ["plan_features", "email_schedule_status"];
-
-const STEPS: [&str; 4] = ["pending", "step-1", "step-2", "completed"];
 
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
@@ -50,6 +44,27 @@ impl User {
     fn new(profile: UserProfile, now: DateTime<Utc>) -> User {
         User { access: profile.access(now), effective_trial_status: profile.effective_trial_status(now), profile }
     }
+}
+
+/// The newest first.
+pub(super) enum Users {}
+
+impl List for Users {
+    const NAME: &'static str = "users";
+    type Row = User;
+    type Key = (DateTime<Utc>, Uuid);
+
+    fn key(row: &User) -> Self::Key {
+        (row.profile.created_at, row.profile.id)
+    }
+}
+
+/// What a list leaves out unless it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum UserColumn {
+    PlanFeatures,
+    EmailScheduleStatus,
 }
 
 /// Which users to list. All filters hold together.
@@ -77,26 +92,22 @@ pub(super) struct UserQuery {
     created_from: Option<DateTime<Utc>>,
     #[serde(default, deserialize_with = "values::instant")]
     created_before: Option<DateTime<Utc>>,
-    /// Of `plan_features,email_schedule_status`, those to include.
-    fields: Option<String>,
-    cursor: Option<String>,
+    /// The large columns to include.
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
+    #[param(inline, value_type = Option<Vec<UserColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<UserColumn>,
 }
 
 /// Users, newest first
-#[utoipa::path(get, path = "/v1/users", tag = "users", params(UserQuery),
+#[utoipa::path(get, path = "/v1/users", tag = "users", params(UserQuery, Paging::<Users>),
     responses((status = 200, description = "A page of users", body = Page<User>), ReadRefusals))]
 pub(super) async fn list(
-    query: Query<UserQuery>,
+    query: Listing<Users, UserQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
     caller.expect_service()?;
-    let Query(query) = query;
-    let fields = large_fields(query.fields.as_deref(), &LARGE)?;
-    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
+    let Listing { filter: query, paging } = query;
     let filter = UserFilter {
         email: query.email,
         stripe_customer_id: query.stripe_customer_id,
@@ -105,15 +116,14 @@ pub(super) async fn list(
         current_plan: query.current_plan,
         created_from: query.created_from,
         created_before: query.created_before,
-        after: after.as_ref().map(Cursor::time_and_id).transpose()?,
-        limit: query.limit.rows(),
-        with_plan_features: fields.contains(&"plan_features"),
-        with_email_schedule: fields.contains(&"email_schedule_status"),
+        after: paging.after,
+        limit: paging.rows(),
+        with_plan_features: query.fields.has(UserColumn::PlanFeatures),
+        with_email_schedule: query.fields.has(UserColumn::EmailScheduleStatus),
     };
     let now = services.clock.now();
-    let rows = services.store()?.list_users(&filter).await?.into_iter().map(|profile| User::new(profile, now)).collect();
-    let page = Page::of(rows, query.limit, |user| Cursor::at(LIST, user.profile.created_at, user.profile.id));
-    Ok(HttpResponse::Ok().json(page))
+    let rows = services.store()?.list_users(&filter).await?;
+    Ok(paging.answer(rows.into_iter().map(|profile| User::new(profile, now)).collect()))
 }
 
 /// One user
@@ -169,10 +179,10 @@ pub(super) struct UserPatch {
     #[serde(default, deserialize_with = "values::text_change::<_, 500>")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
     industry: Change<String>,
-    /// `pending`, `step-1`, `step-2` or `completed`; `null` is `pending`.
-    #[serde(default, deserialize_with = "values::text_change::<_, 50>")]
-    #[schema(value_type = Option<String>)]
-    onboarding_step: Change<String>,
+    /// `null` is `pending`.
+    #[serde(default, deserialize_with = "values::change")]
+    #[schema(value_type = Option<OnboardingStep>)]
+    onboarding_step: Change<OnboardingStep>,
     /// `null` is false.
     #[serde(default, deserialize_with = "values::change")]
     #[schema(value_type = Option<bool>)]
@@ -189,6 +199,30 @@ pub(super) struct UserPatch {
     email_schedule_status: BTreeMap<String, SentMark>,
 }
 
+/// How far a user has come in setting the application up.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+enum OnboardingStep {
+    #[serde(rename = "pending")]
+    Pending,
+    #[serde(rename = "step-1")]
+    First,
+    #[serde(rename = "step-2")]
+    Second,
+    #[serde(rename = "completed")]
+    Completed,
+}
+
+impl OnboardingStep {
+    fn as_str(self) -> &'static str {
+        match self {
+            OnboardingStep::Pending => "pending",
+            OnboardingStep::First => "step-1",
+            OnboardingStep::Second => "step-2",
+            OnboardingStep::Completed => "completed",
+        }
+    }
+}
+
 /// That a mail was sent, and when; `null`: it was not.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -199,23 +233,18 @@ pub(super) struct SentMark {
 }
 
 impl UserPatch {
-    fn into_update(self, now: DateTime<Utc>) -> Result<ProfileUpdate, Problem> {
-        if let Some(Some(step)) = &self.onboarding_step
-            && !STEPS.contains(&step.as_str())
-        {
-            return Err(Problem::invalid("onboarding_step", format_args!("has to be one of {}", STEPS.join(", "))));
-        }
+    fn into_update(self, now: DateTime<Utc>) -> ProfileUpdate {
         let implied = self.requested_plan.as_ref().map(|plan| plan.as_ref().map(|_| now));
-        Ok(ProfileUpdate {
+        ProfileUpdate {
             business_name: self.business_name,
             brand_description: self.brand_description,
             industry: self.industry,
-            onboarding_step: self.onboarding_step,
+            onboarding_step: self.onboarding_step.map(|step| step.map(|step| step.as_str().to_owned())),
             is_admin: self.is_admin,
             requested_plan: self.requested_plan,
             requested_at: self.requested_at.or(implied),
             sent_emails: self.email_schedule_status.into_iter().map(|(key, mark)| (key, mark.sent_at)).collect(),
-        })
+        }
     }
 }
 
@@ -233,7 +262,7 @@ pub(super) async fn update(
     caller.expect_service()?;
     let clerk_id = known_form(&clerk_id)?;
     let Body(patch) = patch.map_err(explain_refusal)?;
-    let update = patch.into_update(services.clock.now())?;
+    let update = patch.into_update(services.clock.now());
     if let Some((key, _)) = update.sent_emails.iter().find(|(key, _)| key.contains('\0')) {
         return Err(unknown_email(&key.replace('\0', "\u{fffd}")));
     }
@@ -278,13 +307,4 @@ fn is_provider_owned(name: &str) -> bool {
         "early_reset_subscription",
     ];
     names.contains(&name) || starts.iter().any(|start| name.starts_with(start))
-}
-
-/// The large columns that `fields` asks for.
-pub(super) fn large_fields<'a>(asked: Option<&str>, known: &'a [&'a str]) -> Result<Vec<&'a str>, Problem> {
-    let names = asked.into_iter().flat_map(|text| text.split(','));
-    let find = |name: &str| known.iter().find(|known| **known == name.trim()).copied();
-    names
-        .map(|name| find(name).ok_or_else(|| Problem::invalid("fields", format_args!("may name {}", known.join(", ")))))
-        .collect()
 }

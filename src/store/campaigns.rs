@@ -35,9 +35,10 @@ statements! {
 
     LOCK_CAMPAIGN = concat!("select ", columns!(), " from public.campaigns c where c.id = $1 for update");
 
+    /// None when there is no such user.
     INSERT_CAMPAIGN = concat!("\
         insert into public.campaigns as c (user_id, name, description, search_type, status, created_at) \
-        values ($1, $2, $3, $4, $5, $6) returning ", columns!());
+        select u.user_id, $2, $3, $4, $5, $6 from public.users u where u.user_id = $1 for key share returning ", columns!());
 
     UPDATE_CAMPAIGN = concat!("\
         update public.campaigns c set name = coalesce($2, c.name), \
@@ -149,7 +150,8 @@ impl Store {
                 .bind(new.search_type.clone())
                 .bind(new.status.as_str())
                 .bind(now);
-            Ok(Step::Done(CampaignOutcome::Done(query.fetch_one(tx.connection()?).await?)))
+            let made = query.fetch_optional(tx.connection()?).await?;
+            Ok(made.map_or(Step::Refused(CampaignOutcome::UnknownUser), |campaign| Step::Done(CampaignOutcome::Done(campaign))))
         })
         .await
     }

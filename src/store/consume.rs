@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::FromRow;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::store::error::{ErrorKind, StoreError};
@@ -76,7 +77,8 @@ statements! {
 }
 
 /// What is metered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum Meter {
     /// Live campaigns: given back when one ends, never zeroed.
     Campaigns,

@@ -33,7 +33,7 @@ statements! {
     INSERT_CREATOR_LIST = concat!("\
         with l as ( \
             insert into public.creator_lists (user_id, name, description, created_at) \
-            select u.id, $2, $3, $4 from public.users u where u.user_id = $1 returning * \
+            select u.id, $2, $3, $4 from public.users u where u.user_id = $1 for key share returning * \
         ) \
         select ", columns!(), " from l join public.users u on u.id = l.user_id");
 

@@ -36,7 +36,7 @@ statements! {
 
     INSERT_RESULT = concat!("\
         insert into public.scraping_results as r (job_id, creators, created_at) \
-        select j.id, $2, $3 from public.scraping_jobs j where j.id = $1 returning ", columns!("true"));
+        select j.id, $2, $3 from public.scraping_jobs j where j.id = $1 for key share returning ", columns!("true"));
 
     UPDATE_RESULT = concat!("\
         update public.scraping_results r set creators = $3 where r.id = $1 and r.job_id = $2 returning ", columns!("true"));

@@ -7,6 +7,7 @@ mod items;
 mod jobs;
 mod key_set;
 mod own_rows;
+mod parameters;
 mod pooled;
 mod profiles;
 mod sessions;

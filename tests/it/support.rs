@@ -6,6 +6,7 @@ pub mod events;
 pub mod examples;
 pub mod fake_clerk;
 pub mod pooler;
+pub mod round_trips;
 pub mod server;
 pub mod service;
 pub mod stripe;

@@ -4,28 +4,35 @@ use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use super::{deleted, id_of, unknown};
 use crate::domain::discovery::CampaignStatus;
 use crate::http::auth::Caller;
-use crate::http::input::{Body, Query, values};
+use crate::http::input::{Body, values};
+use crate::http::listing::{Origin, OwnedListing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{List, Page, Paging};
 use crate::http::problem::Problem;
-use crate::http::server::{Services, api_resource};
+use crate::http::server::{Services, collection, single};
 use crate::store::{Campaign, CampaignFilter, CampaignOutcome, CampaignUpdate, Change, NewCampaign, Reading};
-
-/// The name of the list in its cursors.
-const LIST: &str = "campaigns";
 
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
-    config.service(api_resource("/campaigns", "GET, POST").route(web::get().to(list)).route(web::post().to(create))).service(
-        api_resource("/campaigns/{id}", "GET, PATCH, DELETE")
-            .route(web::get().to(show))
-            .route(web::patch().to(update))
-            .route(web::delete().to(delete)),
-    );
+    config.service(collection("/campaigns", list, create)).service(single("/campaigns/{id}", show, update, delete));
+}
+
+/// The newest first.
+pub(in crate::http) enum Campaigns {}
+
+impl List for Campaigns {
+    const NAME: &'static str = "campaigns";
+    type Row = Campaign;
+    type Key = (DateTime<Utc>, Uuid);
+
+    fn key(row: &Campaign) -> Self::Key {
+        (row.created_at, row.id)
+    }
 }
 
 /// Which campaigns to list. All filters hold together.
@@ -33,45 +40,33 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct CampaignQuery {
-    #[serde(default, deserialize_with = "values::text::<_, 255>")]
-    #[param(min_length = 1, max_length = 255)]
-    user_id: Option<String>,
     #[param(inline)]
     status: Option<CampaignStatus>,
     #[serde(default, deserialize_with = "values::text::<_, 20>")]
     #[param(min_length = 1, max_length = 20)]
     search_type: Option<String>,
-    #[serde(default, deserialize_with = "values::instant")]
-    created_from: Option<DateTime<Utc>>,
-    #[serde(default, deserialize_with = "values::instant")]
-    created_before: Option<DateTime<Utc>>,
-    cursor: Option<String>,
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
 }
 
 /// Campaigns, newest first
-#[utoipa::path(get, path = "/v1/campaigns", tag = "campaigns", operation_id = "list_campaigns", params(CampaignQuery),
+#[utoipa::path(get, path = "/v1/campaigns", tag = "campaigns", operation_id = "list_campaigns",
+    params(Origin, CampaignQuery, Paging::<Campaigns>),
     responses((status = 200, description = "A page of campaigns", body = Page<Campaign>), ReadRefusals))]
 pub(in crate::http) async fn list(
-    query: Query<CampaignQuery>,
+    query: OwnedListing<Campaigns, CampaignQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
-    let Query(query) = query;
-    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
+    let OwnedListing { filter, origin, paging } = query;
     let filter = CampaignFilter {
-        user_id: caller.narrow(query.user_id)?,
-        status: query.status,
-        search_type: query.search_type,
-        created_from: query.created_from,
-        created_before: query.created_before,
-        after: after.as_ref().map(Cursor::time_and_id).transpose()?,
-        limit: query.limit.rows(),
+        user_id: caller.narrow(origin.user_id)?,
+        status: filter.status,
+        search_type: filter.search_type,
+        created_from: origin.created_from,
+        created_before: origin.created_before,
+        after: paging.after,
+        limit: paging.rows(),
     };
-    let rows = services.store()?.list_campaigns(&filter).await?;
-    Ok(HttpResponse::Ok().json(Page::of(rows, query.limit, |row| Cursor::at(LIST, row.created_at, row.id))))
+    Ok(paging.answer(services.store()?.list_campaigns(&filter).await?))
 }
 
 /// A campaign to make.
@@ -92,7 +87,7 @@ pub(in crate::http) struct CampaignPost {
     #[schema(min_length = 1, max_length = 20)]
     search_type: Option<String>,
     /// `draft` when left out.
-    #[schema(inline)]
+    #[schema(value_type = Option<CampaignStatus>)]
     status: Option<CampaignStatus>,
 }
 
@@ -123,7 +118,7 @@ pub(in crate::http) async fn create(
 
 /// One campaign
 #[utoipa::path(get, path = "/v1/campaigns/{id}", tag = "campaigns", operation_id = "show_campaign",
-    params(("id" = uuid::Uuid, Path)), responses((status = 200, description = "The campaign", body = Campaign), ReadRefusals))]
+    params(("id" = Uuid, Path)), responses((status = 200, description = "The campaign", body = Campaign), ReadRefusals))]
 pub(in crate::http) async fn show(
     id: web::Path<String>,
     caller: Caller,
@@ -148,13 +143,13 @@ pub(in crate::http) struct CampaignPatch {
     search_type: Change<String>,
     /// To archive gives the campaign back to the meter; to take it out of the archive counts it again.
     #[serde(default, deserialize_with = "values::kept")]
-    #[schema(inline, nullable = false)]
+    #[schema(value_type = CampaignStatus, required = false)]
     status: Option<CampaignStatus>,
 }
 
 /// Change a campaign
 #[utoipa::path(patch, path = "/v1/campaigns/{id}", tag = "campaigns", operation_id = "update_campaign",
-    params(("id" = uuid::Uuid, Path)), request_body = CampaignPatch,
+    params(("id" = Uuid, Path)), request_body = CampaignPatch,
     responses((status = 200, description = "The campaign as it is now", body = Campaign), WriteRefusals))]
 pub(in crate::http) async fn update(
     id: web::Path<String>,
@@ -174,7 +169,7 @@ pub(in crate::http) async fn update(
 
 /// Delete a campaign with its jobs and their results
 #[utoipa::path(delete, path = "/v1/campaigns/{id}", tag = "campaigns", operation_id = "delete_campaign",
-    params(("id" = uuid::Uuid, Path)), responses((status = 204, description = "It is gone"), WriteRefusals))]
+    params(("id" = Uuid, Path)), responses((status = 204, description = "It is gone"), WriteRefusals))]
 pub(in crate::http) async fn delete(
     id: web::Path<String>,
     caller: Caller,

@@ -2,34 +2,47 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{deleted, id_of, json_object};
+use super::{deleted, id_of};
 use crate::http::auth::Caller;
-use crate::http::input::{Body, Query, values};
+use crate::http::input::json::{self, JsonObject};
+use crate::http::input::{Body, values};
+use crate::http::listing::{Fields, Listing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{List, Page, Paging};
 use crate::http::problem::Problem;
-use crate::http::server::{Services, api_resource};
-use crate::http::users::large_fields;
+use crate::http::server::{Services, api_resource, collection, single};
 use crate::store::{ItemFilter, ItemOutcome, ListItem, NewItem, Ordered};
-
-/// The name of the list in its cursors.
-const LIST: &str = "items";
 
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
     config
-        .service(api_resource("/lists/{list_id}/items", "GET, POST").route(web::get().to(list)).route(web::post().to(create)))
+        .service(collection("/lists/{list_id}/items", list, create))
         .service(api_resource("/lists/{list_id}/order", "PUT").route(web::put().to(order)))
-        .service(
-            api_resource("/lists/{list_id}/items/{id}", "GET, PATCH, DELETE")
-                .route(web::get().to(show))
-                .route(web::patch().to(update))
-                .route(web::delete().to(delete)),
-        );
+        .service(single("/lists/{list_id}/items/{id}", show, update, delete));
+}
+
+/// In the order that their list gives them.
+pub(in crate::http) enum Items {}
+
+impl List for Items {
+    const NAME: &'static str = "items";
+    type Row = ListItem;
+    type Key = (i32, Uuid);
+
+    fn key(row: &ListItem) -> Self::Key {
+        (row.position, row.id)
+    }
+}
+
+/// What a list leaves out unless it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ItemColumn {
+    Creator,
 }
 
 /// Which items to list.
@@ -41,38 +54,33 @@ pub(in crate::http) struct ItemQuery {
     #[param(min_length = 1, max_length = 50)]
     platform: Option<String>,
     /// `creator`: what is known of each.
-    fields: Option<String>,
-    cursor: Option<String>,
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
+    #[param(inline, value_type = Option<Vec<ItemColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<ItemColumn>,
 }
 
 /// The items of a list, in their order
 #[utoipa::path(get, path = "/v1/lists/{list_id}/items", tag = "lists", operation_id = "list_items",
-    params(("list_id" = Uuid, Path), ItemQuery),
+    params(("list_id" = Uuid, Path), ItemQuery, Paging::<Items>),
     responses((status = 200, description = "A page of items", body = Page<ListItem>), ReadRefusals))]
 pub(in crate::http) async fn list(
     list_id: web::Path<String>,
-    query: Query<ItemQuery>,
+    query: Listing<Items, ItemQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
-    let Query(query) = query;
-    let with_creator = !large_fields(query.fields.as_deref(), &["creator"])?.is_empty();
-    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
+    let Listing { filter, paging } = query;
     let filter = ItemFilter {
-        platform: query.platform,
-        after: after.as_ref().map(Cursor::position_and_id).transpose()?,
-        limit: query.limit.rows(),
-        with_creator,
+        platform: filter.platform,
+        after: paging.after,
+        limit: paging.rows(),
+        with_creator: filter.fields.has(ItemColumn::Creator),
     };
     let (store, list_id) = (services.store()?, id_of(&list_id, "list")?);
     if store.find_creator_list(list_id, caller.owner()).await?.is_none() {
         return Err(Problem::no_such("list"));
     }
-    let rows = store.list_items(list_id, &filter).await?;
-    Ok(HttpResponse::Ok().json(Page::of(rows, query.limit, |row| Cursor::position(LIST, row.position.into(), row.id))))
+    Ok(paging.answer(store.list_items(list_id, &filter).await?))
 }
 
 /// A creator to put on a list.
@@ -85,8 +93,8 @@ pub(in crate::http) struct ItemPost {
     #[serde(deserialize_with = "values::required_text::<_, 255>")]
     #[schema(min_length = 1, max_length = 255)]
     creator_handle: String,
-    #[serde(default, deserialize_with = "json_object")]
-    #[schema(value_type = Option<Object>)]
+    #[serde(default, deserialize_with = "json::object")]
+    #[schema(value_type = Option<JsonObject>)]
     creator: Option<Value>,
     /// Before whoever has this position; at the end when left out.
     #[serde(default, deserialize_with = "values::count")]
@@ -109,7 +117,7 @@ pub(in crate::http) async fn create(
     let new = NewItem {
         platform: new.platform,
         creator_handle: new.creator_handle,
-        creator: new.creator.unwrap_or_else(|| json!({})),
+        creator: new.creator.unwrap_or_else(|| Value::Object(Map::new())),
         position: new.position,
     };
     match services.store()?.create_item(id_of(&list_id, "list")?, &new, services.clock.now()).await? {
@@ -142,7 +150,7 @@ pub(in crate::http) async fn show(
 pub(in crate::http) struct ItemPatch {
     /// `null`: nothing is known.
     #[serde(default, deserialize_with = "creator_change")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<JsonObject>)]
     creator: Option<Value>,
     /// Moves it to the place of whoever has this position.
     #[serde(default, deserialize_with = "values::count_kept")]
@@ -151,7 +159,7 @@ pub(in crate::http) struct ItemPatch {
 }
 
 fn creator_change<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Ok(Some(json_object(deserializer)?.unwrap_or_else(|| json!({}))))
+    Ok(Some(json::object(deserializer)?.unwrap_or_else(|| Value::Object(Map::new()))))
 }
 
 /// Change or move an item

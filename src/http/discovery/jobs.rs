@@ -7,22 +7,17 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{deleted, id_of, json_object, unknown};
+use super::{deleted, id_of, unknown};
 use crate::domain::discovery::JobStatus;
 use crate::http::auth::Caller;
+use crate::http::input::json::{self, JsonObject};
 use crate::http::input::{Body, Query, values};
+use crate::http::listing::{Fields, Origin, OwnedListing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{List, Page, Paging};
 use crate::http::problem::Problem;
-use crate::http::server::{Services, api_resource};
-use crate::http::users::large_fields;
+use crate::http::server::{Services, collection, single};
 use crate::store::{Change, Job, JobFilter, JobOutcome, JobUpdate, NewJob};
-
-/// The name of the list in its cursors.
-const LIST: &str = "jobs";
-
-/// Large columns of a list that are left out unless they are asked for.
-const LARGE: [&str; 3] = ["keywords", "search_params", "results"];
 
 /// Most keywords of a job, and the longest one.
 const KEYWORDS: usize = 200;
@@ -30,12 +25,29 @@ const KEYWORD_CHARACTERS: usize = 200;
 
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
-    config.service(api_resource("/jobs", "GET, POST").route(web::get().to(list)).route(web::post().to(create))).service(
-        api_resource("/jobs/{id}", "GET, PATCH, DELETE")
-            .route(web::get().to(show))
-            .route(web::patch().to(update))
-            .route(web::delete().to(delete)),
-    );
+    config.service(collection("/jobs", list, create)).service(single("/jobs/{id}", show, update, delete));
+}
+
+/// The newest first.
+pub(in crate::http) enum Jobs {}
+
+impl List for Jobs {
+    const NAME: &'static str = "jobs";
+    type Row = Job;
+    type Key = (DateTime<Utc>, Uuid);
+
+    fn key(row: &Job) -> Self::Key {
+        (row.created_at, row.id)
+    }
+}
+
+/// What a list leaves out unless it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum JobColumn {
+    Keywords,
+    SearchParams,
+    Results,
 }
 
 /// Which jobs to list. All filters hold together.
@@ -43,71 +55,61 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct JobQuery {
-    #[serde(default, deserialize_with = "values::text::<_, 255>")]
-    #[param(min_length = 1, max_length = 255)]
-    user_id: Option<String>,
     campaign_id: Option<Uuid>,
     #[param(inline)]
     status: Option<JobStatus>,
     #[serde(default, deserialize_with = "values::text::<_, 50>")]
     #[param(min_length = 1, max_length = 50)]
     platform: Option<String>,
-    #[serde(default, deserialize_with = "values::instant")]
-    created_from: Option<DateTime<Utc>>,
-    #[serde(default, deserialize_with = "values::instant")]
-    created_before: Option<DateTime<Utc>>,
     /// Keywords, separated by commas, all of which the job has.
     #[serde(default, deserialize_with = "values::text::<_, 2000>")]
     #[param(min_length = 1, max_length = 2000)]
     keywords: Option<String>,
-    /// A key that the job's `search_params` have.
-    #[serde(default, deserialize_with = "values::text::<_, 255>")]
-    #[param(min_length = 1, max_length = 255)]
-    search_param: Option<String>,
-    /// What the value of that key is, as text.
+    /// A key that the job's `search_params` have, or `key=value`: what its value is too, as text.
     #[serde(default, deserialize_with = "values::text::<_, 1000>")]
     #[param(min_length = 1, max_length = 1000)]
-    search_param_value: Option<String>,
-    /// Of `keywords,search_params,results`, those to include.
-    fields: Option<String>,
-    cursor: Option<String>,
+    search_param: Option<String>,
+    /// The large columns to include.
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
+    #[param(inline, value_type = Option<Vec<JobColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<JobColumn>,
 }
 
 /// Jobs, newest first
-#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "list_jobs", params(JobQuery),
+#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "list_jobs", params(Origin, JobQuery, Paging::<Jobs>),
     responses((status = 200, description = "A page of jobs", body = Page<Job>), ReadRefusals))]
 pub(in crate::http) async fn list(
-    query: Query<JobQuery>,
+    query: OwnedListing<Jobs, JobQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
-    let Query(query) = query;
-    if query.search_param_value.is_some() && query.search_param.is_none() {
-        return Err(Problem::invalid("search_param_value", "needs the key as `search_param`"));
-    }
-    let fields = large_fields(query.fields.as_deref(), &LARGE)?;
-    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
+    let OwnedListing { filter, origin, paging } = query;
+    let (search_param, search_param_value) = filter.search_param.map(divide).unzip();
     let filter = JobFilter {
-        user_id: caller.narrow(query.user_id)?,
-        campaign_id: query.campaign_id,
-        status: query.status,
-        platform: query.platform,
-        created_from: query.created_from,
-        created_before: query.created_before,
-        keywords: query.keywords.map(|text| text.split(',').map(|keyword| keyword.trim().to_owned()).collect()),
-        search_param: query.search_param,
-        search_param_value: query.search_param_value,
-        after: after.as_ref().map(Cursor::time_and_id).transpose()?,
-        limit: query.limit.rows(),
-        with_keywords: fields.contains(&"keywords"),
-        with_search_params: fields.contains(&"search_params"),
-        with_results: fields.contains(&"results"),
+        user_id: caller.narrow(origin.user_id)?,
+        campaign_id: filter.campaign_id,
+        status: filter.status,
+        platform: filter.platform,
+        created_from: origin.created_from,
+        created_before: origin.created_before,
+        keywords: filter.keywords.map(|text| text.split(',').map(|keyword| keyword.trim().to_owned()).collect()),
+        search_param,
+        search_param_value: search_param_value.flatten(),
+        after: paging.after,
+        limit: paging.rows(),
+        with_keywords: filter.fields.has(JobColumn::Keywords),
+        with_search_params: filter.fields.has(JobColumn::SearchParams),
+        with_results: filter.fields.has(JobColumn::Results),
     };
-    let rows = services.store()?.list_jobs(&filter).await?;
-    Ok(HttpResponse::Ok().json(Page::of(rows, query.limit, |row| Cursor::at(LIST, row.created_at, row.id))))
+    Ok(paging.answer(services.store()?.list_jobs(&filter).await?))
+}
+
+/// The key, and the value if there is one.
+fn divide(search_param: String) -> (String, Option<String>) {
+    match search_param.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (search_param, None),
+    }
 }
 
 /// A job to make. It begins as `pending`.
@@ -121,9 +123,8 @@ pub(in crate::http) struct JobPost {
     #[serde(default, deserialize_with = "values::text::<_, 255>")]
     #[schema(min_length = 1, max_length = 255)]
     run_id: Option<String>,
-    /// Up to 200, each of 1 to 200 characters.
     #[serde(default, deserialize_with = "keywords")]
-    #[schema(value_type = Option<Vec<String>>, max_items = 200)]
+    #[schema(value_type = Option<Vec<Keyword>>, max_items = 200)]
     keywords: Option<Value>,
     #[serde(default, deserialize_with = "values::text::<_, 50>")]
     #[schema(min_length = 1, max_length = 50)]
@@ -136,8 +137,8 @@ pub(in crate::http) struct JobPost {
     #[serde(default, deserialize_with = "values::text::<_, 255>")]
     #[schema(min_length = 1, max_length = 255)]
     target_username: Option<String>,
-    #[serde(default, deserialize_with = "json_object")]
-    #[schema(value_type = Option<Object>)]
+    #[serde(default, deserialize_with = "json::object")]
+    #[schema(value_type = Option<JsonObject>)]
     search_params: Option<Value>,
     #[serde(default, deserialize_with = "values::text::<_, 255>")]
     #[schema(min_length = 1, max_length = 255)]
@@ -148,6 +149,11 @@ pub(in crate::http) struct JobPost {
     #[serde(default, deserialize_with = "values::instant")]
     timeout_at: Option<DateTime<Utc>>,
 }
+
+/// One keyword.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 200)]
+struct Keyword(#[expect(dead_code, reason = "describes what is read as JSON")] String);
 
 fn keywords<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     let Some(keywords) = Option::<Vec<String>>::deserialize(deserializer)? else { return Ok(None) };
@@ -193,8 +199,10 @@ pub(in crate::http) async fn create(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct OneJobQuery {
-    /// `results`: the first hundred.
-    fields: Option<String>,
+    /// `results`: the first hundred. The others are always there.
+    #[serde(default)]
+    #[param(inline, value_type = Option<Vec<JobColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<JobColumn>,
 }
 
 /// One job
@@ -206,7 +214,7 @@ pub(in crate::http) async fn show(
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
-    let with_results = large_fields(query.0.fields.as_deref(), &LARGE)?.contains(&"results");
+    let with_results = query.0.fields.has(JobColumn::Results);
     let found = services.store()?.find_job(id_of(&id, "job")?, caller.owner(), with_results).await?;
     Ok(HttpResponse::Ok().json(found.ok_or_else(|| Problem::no_such("job"))?))
 }
@@ -220,7 +228,7 @@ pub(in crate::http) struct JobPatch {
     run_id: Change<String>,
     /// `pending` to `processing`, and that to `completed`; both to `error` and `timeout`, which are final as `completed` is.
     #[serde(default, deserialize_with = "values::kept")]
-    #[schema(inline, nullable = false)]
+    #[schema(value_type = JobStatus, required = false)]
     status: Option<JobStatus>,
     #[serde(default, deserialize_with = "values::text_change::<_, 255>")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]

@@ -4,27 +4,34 @@ use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use super::{deleted, id_of, unknown};
 use crate::http::auth::Caller;
-use crate::http::input::{Body, Query, values};
+use crate::http::input::{Body, values};
+use crate::http::listing::{Origin, OwnedListing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{List, Page, Paging};
 use crate::http::problem::Problem;
-use crate::http::server::{Services, api_resource};
+use crate::http::server::{Services, collection, single};
 use crate::store::{Change, CreatorList, CreatorListFilter, CreatorListUpdate};
-
-/// The name of the list in its cursors.
-const LIST: &str = "lists";
 
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
-    config.service(api_resource("/lists", "GET, POST").route(web::get().to(list)).route(web::post().to(create))).service(
-        api_resource("/lists/{id}", "GET, PATCH, DELETE")
-            .route(web::get().to(show))
-            .route(web::patch().to(update))
-            .route(web::delete().to(delete)),
-    );
+    config.service(collection("/lists", list, create)).service(single("/lists/{id}", show, update, delete));
+}
+
+/// The newest first.
+pub(in crate::http) enum Lists {}
+
+impl List for Lists {
+    const NAME: &'static str = "lists";
+    type Row = CreatorList;
+    type Key = (DateTime<Utc>, Uuid);
+
+    fn key(row: &CreatorList) -> Self::Key {
+        (row.created_at, row.id)
+    }
 }
 
 /// Which lists to list. All filters hold together.
@@ -32,40 +39,27 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct ListQuery {
-    #[serde(default, deserialize_with = "values::text::<_, 255>")]
-    #[param(min_length = 1, max_length = 255)]
-    user_id: Option<String>,
     is_archived: Option<bool>,
-    #[serde(default, deserialize_with = "values::instant")]
-    created_from: Option<DateTime<Utc>>,
-    #[serde(default, deserialize_with = "values::instant")]
-    created_before: Option<DateTime<Utc>>,
-    cursor: Option<String>,
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
 }
 
 /// Lists, newest first
-#[utoipa::path(get, path = "/v1/lists", tag = "lists", operation_id = "list_lists", params(ListQuery),
+#[utoipa::path(get, path = "/v1/lists", tag = "lists", operation_id = "list_lists", params(Origin, ListQuery, Paging::<Lists>),
     responses((status = 200, description = "A page of lists", body = Page<CreatorList>), ReadRefusals))]
 pub(in crate::http) async fn list(
-    query: Query<ListQuery>,
+    query: OwnedListing<Lists, ListQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
-    let Query(query) = query;
-    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
+    let OwnedListing { filter, origin, paging } = query;
     let filter = CreatorListFilter {
-        user_id: caller.narrow(query.user_id)?,
-        is_archived: query.is_archived,
-        created_from: query.created_from,
-        created_before: query.created_before,
-        after: after.as_ref().map(Cursor::time_and_id).transpose()?,
-        limit: query.limit.rows(),
+        user_id: caller.narrow(origin.user_id)?,
+        is_archived: filter.is_archived,
+        created_from: origin.created_from,
+        created_before: origin.created_before,
+        after: paging.after,
+        limit: paging.rows(),
     };
-    let rows = services.store()?.list_creator_lists(&filter).await?;
-    Ok(HttpResponse::Ok().json(Page::of(rows, query.limit, |row| Cursor::at(LIST, row.created_at, row.id))))
+    Ok(paging.answer(services.store()?.list_creator_lists(&filter).await?))
 }
 
 /// A list to make.
@@ -99,7 +93,7 @@ pub(in crate::http) async fn create(
 }
 
 /// One list
-#[utoipa::path(get, path = "/v1/lists/{id}", tag = "lists", operation_id = "show_list", params(("id" = uuid::Uuid, Path)),
+#[utoipa::path(get, path = "/v1/lists/{id}", tag = "lists", operation_id = "show_list", params(("id" = Uuid, Path)),
     responses((status = 200, description = "The list", body = CreatorList), ReadRefusals))]
 pub(in crate::http) async fn show(
     id: web::Path<String>,
@@ -126,7 +120,7 @@ pub(in crate::http) struct ListPatch {
 }
 
 /// Change a list
-#[utoipa::path(patch, path = "/v1/lists/{id}", tag = "lists", operation_id = "update_list", params(("id" = uuid::Uuid, Path)),
+#[utoipa::path(patch, path = "/v1/lists/{id}", tag = "lists", operation_id = "update_list", params(("id" = Uuid, Path)),
     request_body = ListPatch, responses((status = 200, description = "The list as it is now", body = CreatorList), WriteRefusals))]
 pub(in crate::http) async fn update(
     id: web::Path<String>,
@@ -142,7 +136,7 @@ pub(in crate::http) async fn update(
 }
 
 /// Delete a list with what is on it
-#[utoipa::path(delete, path = "/v1/lists/{id}", tag = "lists", operation_id = "delete_list", params(("id" = uuid::Uuid, Path)),
+#[utoipa::path(delete, path = "/v1/lists/{id}", tag = "lists", operation_id = "delete_list", params(("id" = Uuid, Path)),
     responses((status = 204, description = "It is gone"), WriteRefusals))]
 pub(in crate::http) async fn delete(
     id: web::Path<String>,

@@ -1,82 +1,90 @@
 //! `/v1/jobs/{job_id}/results`: what a job has found.
 
 use actix_web::{HttpResponse, web};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{deleted, id_of, json_array};
+use super::{deleted, id_of};
 use crate::http::auth::Caller;
-use crate::http::input::{Body, Query};
+use crate::http::input::Body;
+use crate::http::input::json::{self, AnyJson};
+use crate::http::listing::{Fields, Listing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
-use crate::http::page::{Cursor, Limit, Page};
+use crate::http::page::{List, Page, Paging};
 use crate::http::problem::Problem;
-use crate::http::server::{Services, api_resource};
-use crate::http::users::large_fields;
+use crate::http::server::{Services, collection, single};
 use crate::store::JobResult;
-
-/// The name of the list in its cursors.
-const LIST: &str = "results";
 
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
-    config
-        .service(api_resource("/jobs/{job_id}/results", "GET, POST").route(web::get().to(list)).route(web::post().to(create)))
-        .service(
-            api_resource("/jobs/{job_id}/results/{id}", "GET, PATCH, DELETE")
-                .route(web::get().to(show))
-                .route(web::patch().to(update))
-                .route(web::delete().to(delete)),
-        );
+    config.service(collection("/jobs/{job_id}/results", list, create)).service(single(
+        "/jobs/{job_id}/results/{id}",
+        show,
+        update,
+        delete,
+    ));
 }
 
-/// How to page through a job's results.
+/// In the order in which they came.
+pub(in crate::http) enum Results {}
+
+impl List for Results {
+    const NAME: &'static str = "results";
+    type Row = JobResult;
+    type Key = (DateTime<Utc>, Uuid);
+
+    fn key(row: &JobResult) -> Self::Key {
+        (row.created_at, row.id)
+    }
+}
+
+/// What a list leaves out unless it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ResultColumn {
+    Creators,
+}
+
+/// What of a job's results to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct ResultQuery {
     /// `creators`: what was found.
-    fields: Option<String>,
-    cursor: Option<String>,
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50)]
-    limit: Limit,
+    #[param(inline, value_type = Option<Vec<ResultColumn>>, min_items = 1, style = Form, explode = false)]
+    fields: Fields<ResultColumn>,
 }
 
 /// The results of a job, in the order in which they came
 #[utoipa::path(get, path = "/v1/jobs/{job_id}/results", tag = "jobs", operation_id = "list_results",
-    params(("job_id" = Uuid, Path), ResultQuery),
+    params(("job_id" = Uuid, Path), ResultQuery, Paging::<Results>),
     responses((status = 200, description = "A page of results", body = Page<JobResult>), ReadRefusals))]
 pub(in crate::http) async fn list(
     job_id: web::Path<String>,
-    query: Query<ResultQuery>,
+    query: Listing<Results, ResultQuery>,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
-    let Query(query) = query;
-    let with_creators = !large_fields(query.fields.as_deref(), &["creators"])?.is_empty();
-    let after = Cursor::read(query.cursor.as_deref(), LIST)?;
-    let after = after.as_ref().map(Cursor::time_and_id).transpose()?;
+    let Listing { filter, paging } = query;
     let (store, job_id) = (services.store()?, id_of(&job_id, "job")?);
     if !store.has_job(job_id, caller.owner()).await? {
         return Err(Problem::no_such("job"));
     }
-    let rows = store.list_results(job_id, after, query.limit.rows(), with_creators).await?;
-    Ok(HttpResponse::Ok().json(Page::of(rows, query.limit, |row| Cursor::at(LIST, row.created_at, row.id))))
+    let with_creators = filter.fields.has(ResultColumn::Creators);
+    Ok(paging.answer(store.list_results(job_id, paging.after, paging.rows(), with_creators).await?))
 }
 
 /// What a job has found.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct ResultBody {
-    #[serde(deserialize_with = "creators")]
-    #[schema(value_type = Vec<Value>)]
+    #[serde(deserialize_with = "json::array")]
+    #[schema(value_type = Vec<AnyJson>)]
     creators: Value,
-}
-
-fn creators<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    json_array(deserializer)?.ok_or_else(|| serde::de::Error::custom("has to be an array"))
 }
 
 /// Add a result to a job

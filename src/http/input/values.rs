@@ -4,10 +4,6 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike, Utc};
 use serde::de::{Deserialize, Deserializer, Error};
-use serde_json::Value;
-
-/// Depth of JSON that is kept as it is.
-const MAX_JSON_DEPTH: usize = 32;
 
 /// Text of 1 to `MAX` characters.
 pub(in crate::http) fn text<'de, D: Deserializer<'de>, const MAX: usize>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -67,7 +63,7 @@ pub(in crate::http) fn instant_change<'de, D: Deserializer<'de>>(
 
 /// A whole number from 0 on that fits the column.
 pub(in crate::http) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
-    let read = Option::<i64>::deserialize(deserializer)?;
+    let read = Option::<Whole>::deserialize(deserializer)?;
     read.map(check_count).transpose().map_err(D::Error::custom)
 }
 
@@ -78,30 +74,26 @@ pub(in crate::http) fn count_change<'de, D: Deserializer<'de>>(deserializer: D) 
 
 /// A change of such a number that cannot be cleared: absent keeps.
 pub(in crate::http) fn count_kept<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
-    check_count(i64::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+    check_count(Whole::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }
 
-fn check_count(number: i64) -> Result<i32, String> {
+fn check_count(Whole(number): Whole) -> Result<i32, String> {
     let fits = i32::try_from(number).ok().filter(|number| *number >= 0);
     fits.ok_or_else(|| format!("has to be a whole number from 0 to {}", i32::MAX))
 }
 
-/// JSON that `jsonb` takes: no NUL, not too deep.
-pub(in crate::http) fn check_json(value: &Value) -> Result<(), &'static str> {
-    check_json_below(value, MAX_JSON_DEPTH)
-}
+/// A whole number however it is written: to JSON, 5.0 is one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct Whole(pub(in crate::http) i64);
 
-fn check_json_below(value: &Value, depth: usize) -> Result<(), &'static str> {
-    if depth == 0 {
-        return Err("is nested too deeply");
-    }
-    match value {
-        Value::String(text) if text.contains('\0') => Err("contains a NUL character"),
-        Value::Array(items) => items.iter().try_for_each(|item| check_json_below(item, depth - 1)),
-        Value::Object(fields) => fields.iter().try_for_each(|(key, item)| {
-            if key.contains('\0') { Err("contains a NUL character") } else { check_json_below(item, depth - 1) }
-        }),
-        _ => Ok(()),
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        // Every number that is kept fits 32 bits, which a float holds exactly.
+        let written_as_float = || number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= f64::from(u32::MAX));
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole, and within 32 bits")]
+        let whole = number.as_i64().or_else(|| written_as_float().map(|float| float as i64));
+        whole.map(Whole).ok_or_else(|| D::Error::custom("has to be a whole number"))
     }
 }
 

@@ -144,7 +144,10 @@ async fn what_is_wrong_with_a_campaign_is_named() {
     ] {
         api.refuses("POST", "/v1/campaigns", &body.to_string(), 400, name).await;
     }
-    api.refuses("POST", "/v1/campaigns", r#"{"user_id": "nobody", "name": "x"}"#, 404, "user_id").await;
+    for status in ["draft", "active", "completed", "archived"] {
+        let body = json!({"user_id": "nobody", "name": "x", "status": status}).to_string();
+        api.refuses("POST", "/v1/campaigns", &body, 404, "user_id").await;
+    }
     let campaign = create(&api, "x").await;
     for (body, name) in
         [(json!({"name": null}), "name"), (json!({"status": null}), "status"), (json!({"user_id": "user_2"}), "user_id")]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use billsync::domain::event::Event;
 use billsync::ingest::missing_user::{SourceError, UserSource};
 use billsync::ingest::transaction::ensure_user;
+use billsync::store::{Store, StoreSettings};
 use chrono::TimeDelta;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use super::{Api, api, api_with};
 use crate::batch::{at, clerk_user, stripe_event, subscription};
 use crate::schedule::ask;
+use crate::support::round_trips::RoundTrips;
 
 async fn subscriber(status: &str) -> Api {
     let api = api().await;
@@ -314,4 +316,28 @@ async fn a_user_without_events_is_made_with_five_rows_once() {
     api.users(9, 10).await;
     let known = api.read("/v1/users/user_9").await;
     assert_eq!((&known["id"], &known["email"]), (&user["id"], &json!("ada9@example.com")));
+}
+
+#[tokio::test]
+async fn each_helper_is_one_round_trip() {
+    let api = subscriber("active").await;
+    let trips = RoundTrips::before(&api.bench.database.url).await;
+    let store = Store::connect(&StoreSettings { max_connections: 1, ..StoreSettings::new(&trips.url) }).await.unwrap();
+    let now = api.bench.clock.now();
+    // The first time, a connection learns each statement.
+    for round in ["learns", "knows"] {
+        let mut took = Vec::new();
+        trips.take();
+        assert!(store.get_user_profile("user_1").await.unwrap().is_some());
+        took.push(trips.take());
+        assert!(store.get_user_by_email("ADA1@example.com").await.unwrap().is_some());
+        took.push(trips.take());
+        assert!(store.get_user_by_stripe_customer_id("cus_1").await.unwrap().is_some());
+        took.push(trips.take());
+        assert!(store.get_user_by_stripe_subscription_id("sub_1").await.unwrap().is_some());
+        took.push(trips.take());
+        assert!(store.find_dashboard("user_1", now, now).await.unwrap().is_some());
+        took.push(trips.take());
+        assert_eq!(took, if round == "knows" { [1; 5] } else { [2; 5] }, "{round}");
+    }
 }
