@@ -71,7 +71,9 @@ impl Database {
 async fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedPostgres> {
     let options = Options { binaries: config.postgres_bin.clone(), ..Options::new(&config.home) };
     let started = EmbeddedPostgres::start(&options).await;
-    started.with_context(|| format!("the embedded database below BILLSYNC_HOME ({})", config.home.display()))
+    started.with_context(|| {
+        format!("the embedded database below BILLSYNC_HOME ({}), since DATABASE_URL is not set", config.home.display())
+    })
 }
 
 async fn stop_embedded(embedded: Option<EmbeddedPostgres>) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 //! log line, error or derived `Debug` can leak them.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use reqwest::Url;
 
@@ -72,6 +73,17 @@ impl DatabaseUrl {
         self.has_password
     }
 
+    /// Whether the server is on this machine: its address is of the loopback, or a socket.
+    pub fn is_local(&self) -> bool {
+        let is_loopback = |host: &str| {
+            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            host == "localhost" || host.starts_with('/') || address.is_ok_and(|address| address.is_loopback())
+        };
+        let Ok(url) = Url::parse(&self.full) else { return false };
+        let named = url.query_pairs().find(|(key, _)| key == "host").map(|(_, host)| host.into_owned());
+        named.or_else(|| url.host_str().map(str::to_owned)).is_some_and(|host| is_loopback(&host))
+    }
+
     /// The address with its password, for the driver alone.
     pub fn expose(&self) -> &str {
         &self.full
@@ -134,5 +146,25 @@ impl fmt::Debug for DatabaseUrl {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.redacted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DatabaseUrl;
+
+    #[test]
+    fn a_server_is_on_this_machine_if_its_address_is() {
+        for (local, address) in [
+            (true, "postgres://u@localhost/db"),
+            (true, "postgres://u@127.0.0.1:5433/db"),
+            (true, "postgres://u@[::1]/db"),
+            (true, "postgres://u@/db?host=/run/postgresql"),
+            (false, "postgres://u@db.example.com/db?host=10.0.0.7"),
+            (false, "postgres://u@db.example.com/db"),
+            (false, "postgres://u@10.0.0.7/db"),
+        ] {
+            assert_eq!(DatabaseUrl::parse(address).unwrap().is_local(), local, "{address}");
+        }
     }
 }

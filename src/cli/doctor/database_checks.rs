@@ -220,6 +220,9 @@ async fn check_migration_url(config: &Config, store: &Store, findings: &mut Find
 
 /// Of a server elsewhere nothing can be told.
 fn check_shared_memory(config: &Config, findings: &mut Findings) {
+    if config.database_url.as_ref().is_some_and(|url| !url.is_local()) {
+        return;
+    }
     let Some(bytes) = guard::shared_memory_bytes() else { return };
     let size = format!("/dev/shm has {} MB", bytes >> 20);
     if bytes >= SMALL_SHARED_MEMORY_BYTES {
