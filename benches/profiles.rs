@@ -23,6 +23,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The least rate over HTTP, in pgbench's.
 const LEAST_RATE: f64 = 0.5;
 
@@ -34,6 +38,12 @@ const CONNECTIONS: usize = 32;
 
 /// How long each side is measured in a round.
 const ROUND: Duration = Duration::from_secs(10);
+
+/// Rows that are left for the last page.
+const LEFT: u32 = 100;
+
+/// Bytes that every full page has, and none with few rows.
+const FULL_PAGE: usize = 5000;
 
 /// How often a page is read.
 const READS: usize = 200;
@@ -61,7 +71,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn arguments() -> anyhow::Result<Arguments> {
-    let mut arguments = Arguments { users: 100_000, rows: 1_000_100, rounds: 3, only: None };
+    let mut arguments = Arguments { users: 100_000, rows: 1_000_000 + LEFT, rounds: 3, only: None };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         let mut value = || given.next().with_context(|| format!("{name} needs a value"));
@@ -248,6 +258,7 @@ async fn measure_lists(url: &str, address: SocketAddr, rows: u32) -> anyhow::Res
     let (results, items) = (format!("/v1/jobs/{job}/results?"), format!("/v1/lists/{list}/items?"));
     let mut too_slow = Vec::new();
     let mut client = Client::open(address).await?;
+    let seen = rows - LEFT;
     for (path, cursor) in [
         ("/v1/users?", "users"),
         ("/v1/users?created_from=2020-01-01T00:00:00Z&", "users"),
@@ -281,7 +292,7 @@ async fn measure_lists(url: &str, address: SocketAddr, rows: u32) -> anyhow::Res
         let (first, deep) = pages(&mut client, path, &format!("{path}cursor={cursor}")).await?;
         let times = deep.as_secs_f64() / first.as_secs_f64();
         let path = path.replace(&job, "{id}").replace(&list, "{id}");
-        println!("{:<70} first {first:>9.2?}, after row {rows} {deep:>9.2?}: {times:.2}", path.trim_end_matches(['?', '&']));
+        println!("{:<70} first {first:>9.2?}, after row {seen} {deep:>9.2?}: {times:.2}", path.trim_end_matches(['?', '&']));
         if times > MOST_TIMES {
             too_slow.push(path);
         }
@@ -295,8 +306,9 @@ async fn pages(client: &mut Client, first: &str, deep: &str) -> anyhow::Result<(
     for _ in 0..READS {
         for (path, took) in [(first, &mut of_first), (deep, &mut of_deep)] {
             let asked = Instant::now();
-            client.get(path).await?;
+            let length = client.get(path).await?;
             took.push(asked.elapsed());
+            ensure!(length > FULL_PAGE, "{path}: the page is not full");
         }
     }
     let median = |took: &mut Vec<Duration>| {
@@ -312,7 +324,7 @@ async fn cursor_after(url: &str, list: &str, rows: u32) -> anyhow::Result<String
         format!(
             "select lpad(to_hex((extract(epoch from {at}) * 1000000)::int8), 16, '0') || {id} from {table} \
              order by {at} desc, 1 offset {} limit 1",
-            rows - 100
+            rows - LEFT
         )
     };
     let uuid = "replace(id::text, '-', '')";
@@ -323,7 +335,7 @@ async fn cursor_after(url: &str, list: &str, rows: u32) -> anyhow::Result<String
         "jobs" => newest_first("scraping_jobs", "created_at", uuid),
         "lists" => newest_first("creator_lists", "created_at", uuid),
         "results" => newest_first("scraping_results", "created_at", uuid).replace(" desc", ""),
-        "items" => format!("select lpad(to_hex({}::int8), 16, '0') || repeat('f', 32)", rows - 100),
+        "items" => format!("select lpad(to_hex({}::int8), 16, '0') || repeat('f', 32)", rows - LEFT),
         _ => newest_first("billsync.webhook_events", "received_at", event),
     };
     Ok(format!("{list}.{}", ask(url, &sql).await?))
@@ -342,8 +354,8 @@ impl Client {
         Ok(Client { stream, unread: Vec::new() })
     }
 
-    /// Reads an answer to its end, which has to be a 200.
-    async fn get(&mut self, path: &str) -> anyhow::Result<()> {
+    /// Reads an answer to its end, which has to be a 200. Returns the length of its body.
+    async fn get(&mut self, path: &str) -> anyhow::Result<usize> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
         loop {
@@ -351,12 +363,13 @@ impl Client {
                 let head = String::from_utf8_lossy(self.unread.get(..end).unwrap_or_default()).to_ascii_lowercase();
                 ensure!(head.starts_with("http/1.1 200"), "{path}: {head}");
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-                let all = end + 4 + length.context("an answer has a length")?;
+                let length = length.context("an answer has a length")?;
+                let all = end + 4 + length;
                 while self.unread.len() < all {
                     ensure!(self.stream.read_buf(&mut self.unread).await? > 0, "the server hung up");
                 }
                 self.unread.drain(..all);
-                return Ok(());
+                return Ok(length);
             }
             ensure!(self.stream.read_buf(&mut self.unread).await? > 0, "the server hung up");
         }

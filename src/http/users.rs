@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -264,7 +265,8 @@ pub(super) async fn update(
     let Body(patch) = patch.map_err(explain_refusal)?;
     let update = patch.into_update(services.clock.now());
     if let Some((key, _)) = update.sent_emails.iter().find(|(key, _)| key.contains('\0')) {
-        return Err(unknown_email(&key.replace('\0', "\u{fffd}")));
+        let shown = key.replace('\0', "\u{fffd}");
+        return Err(Problem::invalid("email_schedule_status", format_args!("has a key with NUL: {shown:?}")));
     }
     match update_user(services.store()?, clerk_id, update, &services.rules, &services.clock).await? {
         Updated::Done => Ok(HttpResponse::Ok().json(find(&services, clerk_id).await?)),
@@ -273,8 +275,10 @@ pub(super) async fn update(
     }
 }
 
+/// A key is an id: one that is not known is told as such.
 fn unknown_email(key: &str) -> Problem {
-    Problem::invalid("email_schedule_status", format_args!("has no mail {key:?}"))
+    let detail = format!("`email_schedule_status`: there is no mail {key:?}");
+    Problem::new(StatusCode::NOT_FOUND, detail).at("email_schedule_status")
 }
 
 /// A column that exists, yet is not the caller's to write, is told from one that does not exist.

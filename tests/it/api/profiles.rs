@@ -182,7 +182,7 @@ async fn a_mail_that_was_sent_is_marked_and_the_mark_survives() {
     api.commit([stripe_event("evt_1", "customer.created", api.bench.clock.now().timestamp(), &crate::batch::customer(1))]).await;
     assert_eq!(api.read("/v1/users/user_1").await["email_schedule_status"]["welcome:user_1"], *entry);
     let wrong = json!({"email_schedule_status": {"no:such": {"sent_at": null}, "welcome:user_1": {"sent_at": null}}});
-    api.refuses("PATCH", "/v1/users/user_1", &wrong.to_string(), 400, "email_schedule_status").await;
+    api.refuses("PATCH", "/v1/users/user_1", &wrong.to_string(), 404, "email_schedule_status").await;
     assert_eq!(api.read("/v1/users/user_1").await["email_schedule_status"]["welcome:user_1"], *entry, "all or nothing");
 }
 
