@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and which exit code answers. One file per command; this one only parses and hands over.
 
 mod backfill;
+mod bench;
 mod completions;
 mod config;
 mod database;
@@ -11,6 +12,7 @@ mod event_files;
 mod import;
 mod inspect;
 mod interruption;
+mod latency;
 mod man;
 mod migrate;
 mod openapi;
@@ -100,6 +102,7 @@ enum Command {
     Backfill(backfill::BackfillCommand),
     Import(import::ImportCommand),
     Inspect(inspect::InspectCommand),
+    Bench(bench::BenchCommand),
     Rebuild(rebuild::RebuildCommand),
     ResetUsage(reset_usage::ResetUsageCommand),
     Schedule(schedule::ScheduleCommand),
@@ -173,8 +176,8 @@ impl Command {
             Command::Serve(_) => start_log(config, "info")?,
             // It forges a signature, and tells itself that this was refused.
             Command::Demo(_) => start_log(config, "error")?,
-            // It reads whole tables and makes indexes: that this takes a while is no news.
-            Command::Inspect(_) => start_log(config, "warn,sqlx=error")?,
+            // They read whole tables, and make indexes and rows: that this takes a while is no news.
+            Command::Inspect(_) | Command::Bench(_) => start_log(config, "warn,sqlx=error")?,
             _ => start_log(config, "warn")?,
         }
         runtime()?.block_on(async {
@@ -190,6 +193,7 @@ impl Command {
                 Command::Backfill(command) => command.run(config).await,
                 Command::Import(command) => command.run(config).await,
                 Command::Inspect(command) => command.run(config).await,
+                Command::Bench(command) => command.run(config).await,
                 Command::Rebuild(command) => command.run(config).await,
                 Command::ResetUsage(command) => command.run(config).await,
                 Command::Schedule(command) => command.run(config).await,

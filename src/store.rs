@@ -10,6 +10,7 @@ mod campaigns;
 mod consume;
 mod creator_lists;
 mod database_overview;
+mod database_server;
 mod diagnosis;
 mod erasure;
 mod error;
@@ -29,6 +30,7 @@ mod migrations;
 mod owners;
 mod payloads;
 mod people;
+mod plan_log;
 mod plans;
 mod pool;
 mod profile_update;
@@ -56,6 +58,7 @@ pub use campaigns::{Campaign, CampaignFilter, CampaignOutcome, CampaignUpdate, N
 pub use consume::{Meter, Metered, Reading, UsageRow};
 pub use creator_lists::{CreatorList, CreatorListFilter, CreatorListUpdate};
 pub use database_overview::{DatabaseSize, OwnerWithoutUser, StatementCost, Stray, TableSize};
+pub use database_server::{DatabaseName, DatabaseServer, Owned};
 pub use diagnosis::{Backlog, ExposedTable, LiveSubscription, PrivilegeGap, ServerDescription, UnprotectedTable};
 pub use erasure::{Erasure, ErasureAttempt, Mentions, PayloadKey, Person, keep_customers_erased, lift_erasures};
 pub use error::{ErrorKind, StoreError};
@@ -71,6 +74,7 @@ pub use load::{Concerned, First, Missing, Second, load_first, load_second};
 pub use locks::LockSet;
 pub use migrations::{MigrationState, MigrationStatus, schema_of_migrations};
 pub use owners::write_operator_link;
+pub use plan_log::{Plan, PlanLog};
 pub use plans::PlanChange;
 pub use pool::{BEGIN_BATCH, PoolerMode, Store, StoreSettings, Tx};
 pub use profile_update::{Change, ProfileUpdate, Updated, ensure_rows, write as write_profile};
@@ -125,6 +129,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         profile_update::ALL,
         rebuild::ALL,
         database_overview::ALL,
+        database_server::ALL,
         diagnosis::ALL,
         index_builder::ALL,
         index_state::ALL,

@@ -68,7 +68,8 @@ impl Database {
     }
 }
 
-async fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedPostgres> {
+/// Starts the embedded server.
+pub async fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedPostgres> {
     let options = Options { binaries: config.postgres_bin.clone(), ..Options::new(&config.home) };
     let started = EmbeddedPostgres::start(&options).await;
     started.with_context(|| {
@@ -76,7 +77,8 @@ async fn start_embedded(config: &Config) -> anyhow::Result<EmbeddedPostgres> {
     })
 }
 
-async fn stop_embedded(embedded: Option<EmbeddedPostgres>) -> anyhow::Result<()> {
+/// Ends the embedded server, if there is one.
+pub async fn stop_embedded(embedded: Option<EmbeddedPostgres>) -> anyhow::Result<()> {
     match embedded {
         Some(embedded) => embedded.stop().await.context("the embedded database"),
         None => Ok(()),

@@ -85,6 +85,11 @@ impl Courier {
         &self.base
     }
 
+    /// Whether that server is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.base.host_str().is_some_and(is_loopback)
+    }
+
     /// Delivers one webhook, once. An error means that there was no answer.
     pub async fn deliver(&self, webhook: &Webhook) -> anyhow::Result<Answer> {
         let at = self.clock.now().timestamp();

@@ -3,12 +3,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use sqlx::FromRow;
+use sqlx::{Execute, FromRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::store::error::{ErrorKind, StoreError};
-use crate::store::pool::{Store, Tx};
+use crate::store::plan_log::{Plan, PlanLog};
+use crate::store::pool::{RowQuery, Store, Tx};
 use crate::store::usage::{self, LOCK_DUE_USAGE_OF_ONE, enrichments_limit, on_test_clocks};
 
 /// A meter waits for the row's other writers no longer than a caller would.
@@ -198,10 +199,18 @@ impl Store {
 
     /// The usage row of a user.
     pub async fn find_usage(&self, clerk_id: &str) -> Result<Option<UsageRow>, StoreError> {
+        Ok(self.read(FIND_USAGE, |query| query.bind(clerk_id.to_owned())).await?.pop())
+    }
+
+    /// How the server goes about consuming one of a meter; nothing is counted.
+    pub async fn explain_consume(&self, clerk_id: &str, meter: Meter, now: DateTime<Utc>) -> Result<Plan, StoreError> {
+        let log = PlanLog::default();
         let mut tx = self.begin().await?;
-        let row = tx.query_as(FIND_USAGE).bind(clerk_id.to_owned()).fetch_optional(tx.connection()?).await?;
-        tx.commit().await?;
-        Ok(row)
+        let arguments = bind_count(&tx, clerk_id, meter, 1, None, now).take_arguments().ok().flatten().unwrap_or_default();
+        let explained = log.explain(tx.connection()?, meter.statement(), arguments).await;
+        tx.rollback().await;
+        explained?;
+        log.take().pop().ok_or_else(|| StoreError::new(ErrorKind::Unavailable, "there is no plan"))
     }
 
     async fn try_consume(
@@ -312,12 +321,15 @@ async fn count(
     key: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<Option<ConsumeRow>, StoreError> {
-    let query = tx
-        .query_as::<ConsumeRow>(meter.statement())
+    let query = bind_count(tx, clerk_id, meter, amount, key, now);
+    Ok(query.fetch_optional(tx.connection()?).await?)
+}
+
+fn bind_count(tx: &Tx, clerk_id: &str, meter: Meter, amount: i32, key: Option<&str>, now: DateTime<Utc>) -> RowQuery<ConsumeRow> {
+    tx.query_as::<ConsumeRow>(meter.statement())
         .bind(clerk_id.to_owned())
         .bind(amount)
         .bind(key.map(str::to_owned))
         .bind(now)
-        .bind(meter.as_str());
-    Ok(query.fetch_optional(tx.connection()?).await?)
+        .bind(meter.as_str())
 }

@@ -65,6 +65,15 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// A connection that cannot be made is not one that was lost: nothing has been sent.
+pub(crate) fn unreachable_server(error: sqlx::Error) -> StoreError {
+    let error = StoreError::from(error);
+    match error.kind() {
+        ErrorKind::ConnectionLost => StoreError::new(ErrorKind::Unavailable, error.to_string()),
+        _ => error,
+    }
+}
+
 fn from_database(error: &dyn sqlx::error::DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default().into_owned();
     let mut message = format!("SQLSTATE {code}");

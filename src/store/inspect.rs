@@ -62,6 +62,7 @@ statements! {
           and ($3::text[] is null or e.event_type = any($3)) and ($4::text[] is null or e.owner_id = any($4)) \
           and ($5::timestamptz is null or e.received_at >= $5)";
 
+    /// By the key, whichever provider it is of.
     FIND_EVENT = "\
         select e.provider, e.event_id, e.event_type, e.object_id, e.owner_id, e.occurred_at, e.received_at, e.source, \
             e.outcome, e.reason, p.effects::text as effects, e.api_version, e.livemode, p.payload::text as payload, \
@@ -69,7 +70,7 @@ statements! {
         from billsync.webhook_events e \
         left join billsync.webhook_payloads p \
           on p.received_at = e.received_at and p.provider = e.provider and p.event_id = e.event_id \
-        where e.event_id = $1 order by e.provider";
+        where e.provider in ('stripe', 'clerk', 'import') and e.event_id = $1 order by e.provider";
 
     COUNT_EVENTS = "\
         select provider, event_type, outcome, count(*), max(occurred_at) from billsync.webhook_events \
@@ -360,10 +361,7 @@ impl Store {
 
     /// An event with its payload and effects; both providers could use one id.
     pub async fn find_event(&self, event_id: &str) -> Result<Vec<EventDetail>, StoreError> {
-        let mut tx = self.begin().await?;
-        let query = tx.query_as::<DetailRow>(FIND_EVENT).bind(event_id.to_owned());
-        let rows = query.fetch_all(tx.connection()?).await?;
-        tx.commit().await?;
+        let rows: Vec<DetailRow> = self.read(FIND_EVENT, |query| query.bind(event_id.to_owned())).await?;
         Ok(rows.into_iter().map(EventDetail::from).collect())
     }
 

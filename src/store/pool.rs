@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Execute, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 use crate::domain::billing::plan::Catalog;
 use crate::domain::billing::stored::Owner;
-use crate::store::error::{ErrorKind, StoreError};
+use crate::store::error::{ErrorKind, StoreError, unreachable_server};
 use crate::store::link_hints::LinkHints;
 use crate::store::locks::{CLERK_CLASS, LockSet, clerk_key, clerk_keys_sql};
+use crate::store::plan_log::PlanLog;
 use crate::store::session::{self, SettingsWay};
 
 /// How long to look for the reason why no connection came free.
@@ -93,6 +94,8 @@ impl fmt::Debug for StoreSettings {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Where the plans of reads are noted, if anybody wants to know.
+    plans: Option<PlanLog>,
 }
 
 struct Inner {
@@ -172,7 +175,7 @@ impl Store {
             catalog: Mutex::new(None),
             link_hints: Mutex::default(),
         };
-        Ok(Store { inner: Arc::new(inner) })
+        Ok(Store { inner: Arc::new(inner), plans: None })
     }
 
     /// Prepares the pool and makes sure that a supported server answers, and that its sessions are ours unless `pooler` says
@@ -236,6 +239,12 @@ impl Store {
         self.read_with(sql, self.inner.pooler == PoolerMode::Session, bind).await
     }
 
+    /// The same database with a log of how the server goes about each read.
+    pub fn logging_plans(&self) -> (Store, PlanLog) {
+        let log = PlanLog::default();
+        (Store { inner: Arc::clone(&self.inner), plans: Some(log.clone()) }, log)
+    }
+
     /// As [`Self::read`], planned for the values that are bound: for statements with filters that may be absent.
     pub(crate) async fn read_planned<O>(
         &self,
@@ -281,6 +290,10 @@ impl Store {
         let mut attempts = self.inner.max_connections;
         loop {
             let mut connection = self.inner.pool.acquire().await.map_err(unreachable_server)?;
+            if let Some(plans) = &self.plans {
+                let arguments = bind(sqlx::query_as(sql)).take_arguments().ok().flatten();
+                plans.explain(&mut connection, sql, arguments.unwrap_or_default()).await?;
+            }
             let query = bind(sqlx::query_as(sql).persistent(persistent));
             let error = match tokio::time::timeout(READ_PATIENCE, query.fetch_all(&mut *connection)).await {
                 Ok(Ok(rows)) => return Ok(rows),
@@ -480,14 +493,5 @@ impl Drop for Tx {
         if let Some(connection) = &mut self.connection {
             connection.close_on_drop();
         }
-    }
-}
-
-/// A connection that cannot be made is not one that was lost: nothing has been sent.
-fn unreachable_server(error: sqlx::Error) -> StoreError {
-    let error = StoreError::from(error);
-    match error.kind() {
-        ErrorKind::ConnectionLost => StoreError::new(ErrorKind::Unavailable, error.to_string()),
-        _ => error,
     }
 }

@@ -219,11 +219,7 @@ impl Store {
 
     /// The periods of a user that have ended, newest first.
     pub async fn list_usage_periods(&self, clerk_id: &str, limit: i64) -> Result<Vec<ArchivedPeriod>, StoreError> {
-        let mut tx = self.begin().await?;
-        let query = tx.query_as(LIST_USAGE_PERIODS).bind(clerk_id.to_owned()).bind(limit);
-        let periods = query.fetch_all(tx.connection()?).await?;
-        tx.commit().await?;
-        Ok(periods)
+        self.read(LIST_USAGE_PERIODS, |query| query.bind(clerk_id.to_owned()).bind(limit)).await
     }
 }
 

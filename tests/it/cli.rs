@@ -1,5 +1,6 @@
 //! The binary as an operator meets it: exit codes, refusals, and what the commands print.
 
+mod bench;
 mod demo;
 mod doctor;
 mod help;

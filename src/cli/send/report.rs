@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::cli::latency::percentile;
 use crate::cli::output::table;
 use crate::cli::send::delivery::Delivery;
 use crate::cli::send::selection::Outgoing;
@@ -135,25 +136,7 @@ fn complaint(one: &Outgoing, delivery: &Delivery, name: &str) -> Option<Complain
     Some(Complaint { at: one.at.clone(), event_type: one.event_type(), status, reason })
 }
 
-/// Of sorted durations, in milliseconds.
-fn percentile(sorted: &[Duration], percent: usize) -> f64 {
-    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(index).map_or(0.0, |took| took.as_secs_f64() * 1000.0)
-}
-
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn rate(events: usize, seconds: f64) -> f64 {
     events as f64 / seconds.max(0.001)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_the_least_that_so_many_do_not_exceed() {
-        let durations: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!((percentile(&durations, 50), percentile(&durations, 99)), (100.0, 198.0));
-        assert_eq!((percentile(&durations[..1], 99), percentile(&[], 50)), (1.0, 0.0));
-    }
 }

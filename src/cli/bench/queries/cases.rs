@@ -1,0 +1,80 @@
+//! The queries that are measured: every one that a user of the API can have run, lists by their first page and by a page at
+//! their end, with each filter alone and with those that are used together.
+
+mod lists;
+mod rows;
+
+use anyhow::ensure;
+use futures_util::future::BoxFuture;
+
+use crate::cli::bench::queries::subjects::Subjects;
+use crate::store::{Plan, Store, StoreError};
+
+/// What a query is like, which decides what it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One row by a key.
+    Row,
+    /// Fifty rows of a list.
+    Page,
+    /// Everything that is counted of one user.
+    Dashboard,
+    /// One row that is changed.
+    Meter,
+}
+
+/// How many rows came.
+type Running<'a> = BoxFuture<'a, Result<usize, StoreError>>;
+
+/// Runs a query; the number of the run decides with which values.
+type Run = Box<dyn for<'a> Fn(&'a Store, &'a Subjects, u32) -> Running<'a> + Send + Sync>;
+
+/// The plan of what changes something, and so must not be run for its plan alone.
+pub type Explaining<'a> = BoxFuture<'a, Result<Plan, StoreError>>;
+type Explain = Box<dyn for<'a> Fn(&'a Store, &'a Subjects, u32) -> Explaining<'a> + Send + Sync>;
+
+/// One query.
+pub struct Case {
+    /// `group: what`, or the group alone.
+    pub name: &'static str,
+    /// What of the API runs it.
+    pub request: &'static str,
+    pub kind: Kind,
+    pub run: Run,
+    /// `None`: a store that logs plans does it.
+    pub explain: Option<Explain>,
+}
+
+impl Case {
+    fn new<F>(kind: Kind, name: &'static str, request: &'static str, run: F) -> Case
+    where
+        F: for<'a> Fn(&'a Store, &'a Subjects, u32) -> Running<'a> + Send + Sync + 'static,
+    {
+        Case { name, request, kind, run: Box::new(run), explain: None }
+    }
+}
+
+/// All, or those with that word in their name.
+pub fn select(word: Option<&str>) -> anyhow::Result<Vec<Case>> {
+    let mut cases: Vec<Case> = rows::all().into_iter().chain(lists::all()).collect();
+    if let Some(word) = word {
+        cases.retain(|case| case.name.contains(word));
+        ensure!(!cases.is_empty(), "no query has {word:?} in its name; without --only all are measured, with their names");
+    }
+    Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_can_be_selected() {
+        let all = select(None).expect("there are some");
+        let names: std::collections::BTreeSet<&str> = all.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), all.len());
+        let jobs = select(Some("jobs")).expect("there are some");
+        assert!(jobs.len() > 5 && jobs.len() < all.len());
+        assert!(select(Some("nothing of this name")).is_err());
+    }
+}
