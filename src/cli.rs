@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and which exit code answers. One file per command; this one only parses and hands over.
 
+mod arguments;
 mod backfill;
 mod bench;
 mod completions;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::cli::database::UnusableDatabase;
 use crate::config::{Config, ConfigError, Flags};
 use crate::embedded_postgres::guard;
 use crate::telemetry;
@@ -239,6 +241,9 @@ fn report(error: &anyhow::Error) -> Exit {
         }
         None => {
             output::complain(&format!("error: {}", causes_once(error)));
+            if error.downcast_ref::<UnusableDatabase>().is_some() {
+                output::complain("`billsync doctor` tells what is wrong with a database, and what helps.");
+            }
             Exit::Failure
         }
     }

@@ -9,6 +9,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use crate::cli::Exit;
+use crate::cli::arguments::instant;
 use crate::cli::database::{Database, Schema};
 use crate::cli::output::{complain, print, print_json};
 use crate::cli::stripe::with_reconciler;
@@ -26,7 +27,7 @@ use crate::reconcile::{Backfill, Mode, Reconciler, Report, Stage};
     last 30 days tell. Users whom Clerk does not have any more become deleted, unless more are missing than there are.")]
 pub struct BackfillCommand {
     /// Only what was created since (RFC 3339); of payment methods always all
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<DateTime<Utc>>,
     /// Only this; may be repeated
     #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(Backfill::STAGES.map(Stage::name)))]

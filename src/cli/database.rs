@@ -1,6 +1,7 @@
 //! The database of a command: the configured one, or the embedded server, which is then ended last.
 
 use anyhow::{Context, bail};
+use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::config::{Config, Pooler};
@@ -17,6 +18,11 @@ pub enum Schema {
     /// Nothing: the command is about them.
     Ignore,
 }
+
+/// The server is away, refuses us, or is not what we need. Names it without a password.
+#[derive(Debug, Error)]
+#[error("cannot use the database ({0})")]
+pub struct UnusableDatabase(String);
 
 /// An open database.
 #[derive(Debug)]
@@ -99,7 +105,7 @@ async fn connect(config: &Config, embedded: Option<&EmbeddedPostgres>, schema: S
         },
         ..StoreSettings::new(url)
     };
-    let store = Store::connect(&settings).await.with_context(|| format!("cannot use the database ({description})"))?;
+    let store = Store::connect(&settings).await.with_context(|| UnusableDatabase(description.clone()))?;
     let migrates = match schema {
         Schema::Migrate => config.migrate || embedded.is_some(),
         Schema::Expect => embedded.is_some(),

@@ -120,8 +120,14 @@ pub fn check_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, usize)> {
     if let Some(path) = left_out.first() {
         complain(&format!("left out {} files that do not hold events alone, such as {}", left_out.len(), path.display()));
     }
-    ensure!(count > 0, "there is no event in the given files and folders");
+    ensure!(count > 0, no_event_in(paths));
     Ok((files, count))
+}
+
+/// What to say where files and folders hold no event.
+pub fn no_event_in(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("there is no event in {}: of a folder the files .json, .ndjson and .jsonl are read", names.join(", "))
 }
 
 impl EventFile {

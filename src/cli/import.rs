@@ -43,7 +43,7 @@ enum What {
     application has written since stays. Killed or ended by SIGINT or SIGTERM, it goes on where it was when run again.\n\
     At the end every user is read again and compared. What could not be read is told by row and column, never by value, and\n\
     is no failure.\n\
-    Exit code 3 when the comparison found a difference, 1 when it was ended early or had to leave a user out.")]
+    Exit code 3 when the comparison found a difference, 1 when it was ended early, had to leave a user out, or found no user.")]
 struct UserProfilesArgs {
     /// The table or view to read, with its schema if that is not public
     #[arg(long, value_name = "TABLE", default_value = "user_profiles")]
@@ -96,6 +96,9 @@ impl UserProfilesArgs {
             print_json(&json!({ "dry_run": self.dry_run, "seconds": seconds, "report": report }))?
         } else {
             self.print_text(&report, seconds)?
+        }
+        if is_of_nobody(&report) {
+            complain(&format!("no row of {} is a Clerk user's: is it the table that is meant?", report.table));
         }
         Ok(exit(&report))
     }
@@ -152,8 +155,13 @@ fn list(what: &str, findings: &[Finding]) {
     }
 }
 
+/// Rows, and not one that could be a user.
+fn is_of_nobody(report: &Report) -> bool {
+    report.rows > 0 && report.skipped.len() as u64 == report.rows
+}
+
 fn exit(report: &Report) -> Exit {
-    if report.is_stopped || !report.left.is_empty() {
+    if report.is_stopped || is_of_nobody(report) || !report.left.is_empty() {
         Exit::Failure
     } else if report.verified.wrong.is_empty() {
         Exit::Success

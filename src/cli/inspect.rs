@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
 use crate::cli::Exit;
+use crate::cli::arguments::instant;
 use crate::cli::database::{Database, Schema};
 use crate::cli::inspect::database_report::DatabaseReport;
 use crate::cli::inspect::past_report::PastReport;
@@ -66,7 +67,7 @@ struct UserArgs {
     #[arg(long, default_value_t = 100, conflicts_with = "at", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// The projected columns as they were at that time (RFC 3339), by when events were received
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<DateTime<Utc>>,
     /// Print JSON
     #[arg(long)]

@@ -15,7 +15,8 @@ use crate::store::{MigrationState, MigrationStatus};
 
 /// Bring the schema up to date, tell how far it is, or adopt an existing database
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  billsync migrate status\n  billsync migrate run\n  billsync migrate baseline --dry-run")]
+#[command(after_help = "Examples:\n  billsync migrate status\n  billsync migrate run\n  \
+    billsync migrate baseline --dry-run    # ends with 3 while an adopted database would differ")]
 pub struct MigrateCommand {
     #[command(subcommand)]
     action: Action,

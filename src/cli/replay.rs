@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Exit;
+use crate::cli::arguments::instant;
 use crate::cli::database::{Database, Schema};
 use crate::cli::event_files::check_files;
 use crate::cli::output::{complain, print, print_json, table};
@@ -79,7 +80,7 @@ struct LedgerChoice {
     #[arg(long, value_name = "WHO")]
     user: Option<String>,
     /// Those received since then, such as 2026-03-01T00:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<DateTime<Utc>>,
 }
 
@@ -97,6 +98,20 @@ impl LedgerChoice {
             owner_ids,
             received_from: self.since,
         })
+    }
+}
+
+impl LedgerChoice {
+    /// A choice of nothing is no mistake (nothing has failed), but should not look like work that was done; a named event that is
+    /// not there is one.
+    fn tell_of_few(&self, events: usize) -> anyhow::Result<()> {
+        ensure!(events > 0 || self.event.is_empty(), "no such event in the ledger");
+        if events == 0 {
+            complain("the ledger has no such event: there is nothing to replay");
+        } else if events < self.event.len() {
+            complain(&format!("of {} events only {events} are in the ledger and as chosen", self.event.len()));
+        }
+        Ok(())
     }
 }
 
@@ -145,7 +160,7 @@ impl ReplayCommand {
             None => {
                 let filter = self.choice.to_filter(store).await?;
                 let events = usize::try_from(store.count_replayable(&filter).await?).unwrap_or_default();
-                ensure!(events > 0 || self.choice.event.is_empty(), "no such event in the ledger");
+                self.choice.tell_of_few(events)?;
                 (EventSource::of_ledger(store, filter, &rules), events)
             }
         };

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::Exit;
+use crate::cli::arguments::instant;
 use crate::cli::database::{Database, Schema};
 use crate::cli::output::{print, print_json, table, time};
 use crate::clock::Clock;
@@ -31,7 +32,7 @@ pub struct ResetUsageCommand {
     #[arg(long)]
     dry_run: bool,
     /// As if it were that time (RFC 3339); one that is still to come needs --dry-run, since a period never moves back
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<DateTime<Utc>>,
     /// Print JSON
     #[arg(long)]

@@ -12,8 +12,10 @@ use anyhow::ensure;
 use clap::Args;
 
 use crate::cli::Exit;
+use crate::cli::arguments::at_least_one;
 use crate::cli::deliver::Courier;
 use crate::cli::demo::secrets;
+use crate::cli::event_files::no_event_in;
 use crate::cli::output::{complain, print, print_json};
 use crate::cli::send::delivery::{Pace, deliver_all};
 use crate::cli::send::report::Summary;
@@ -57,7 +59,7 @@ pub struct SendCommand {
     #[arg(long, value_name = "PER_SECOND", value_parser = positive)]
     rate: Option<f64>,
     /// Deliveries on their way at a time
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     concurrency: NonZeroUsize,
     /// Give events, users, customers and what is theirs ids that nobody has seen; prices and products keep theirs
     #[arg(long)]
@@ -66,7 +68,7 @@ pub struct SendCommand {
     #[arg(long)]
     fresh_times: bool,
     /// Most attempts for an event
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one)]
     attempts: NonZeroUsize,
     /// How many seconds of the provider's schedule of repetitions are one second here
     #[arg(long, value_name = "FACTOR", default_value = "10000", value_parser = positive)]
@@ -85,7 +87,7 @@ impl SendCommand {
     /// Reads everything before anything is sent, so that a mistake in a file leaves nothing half-done.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
         let mut outgoing = selection::read(&self.paths, &self.story, Clock::System.now())?;
-        ensure!(!outgoing.is_empty(), "there is no event in the given files and folders");
+        ensure!(!outgoing.is_empty(), no_event_in(&self.paths));
         if self.fresh_ids || self.fresh_times {
             freshen::freshen(&mut outgoing, self.fresh_ids, self.fresh_times.then(|| Clock::System.now()))?;
         }

@@ -27,6 +27,9 @@ use self::rows::{Rows, own_of};
 /// How often users whom somebody else holds are tried, each time for as long as a batch waits for a lock.
 const ATTEMPTS: u32 = 25;
 
+/// After as many users, and ten times as many each time, the server counts the tables, so that it plans for what they hold.
+const FIRST_COUNTED: u64 = 1_000;
+
 /// What is done at a time, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -165,6 +168,7 @@ impl Run<'_> {
 
     async fn read_and_verify(&mut self, mut rows: Rows<'_>, count: u64) -> Result<(), ImportError> {
         self.observer.began(Stage::Import, count);
+        let mut counted_at = FIRST_COUNTED;
         loop {
             let read = rows.next().await?;
             let Some(profiles) = read else { break };
@@ -174,6 +178,10 @@ impl Run<'_> {
             }
             self.import(&profiles).await?;
             self.observer.advanced(rows.take_advance());
+            if self.report.imported >= counted_at && !self.settings.dry_run {
+                self.have_tables_counted().await;
+                counted_at *= 10;
+            }
         }
         self.observer.advanced(rows.take_advance());
         self.report.rows = rows.count();
@@ -182,6 +190,9 @@ impl Run<'_> {
         self.report.values = values;
         if !self.settings.dry_run {
             self.observer.began(Stage::Verify, count);
+            if self.report.imported > 0 {
+                self.have_tables_counted().await;
+            }
             rows.rewind().await?;
             while let Some(profiles) = rows.next().await? {
                 if self.is_stopped() {
@@ -195,53 +206,37 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// It only makes reading faster: that it cannot be done now is no reason to end.
+    async fn have_tables_counted(&self) {
+        if let Err(error) = self.settings.store.analyze_imported().await {
+            tracing::debug!("the tables are read with the statistics that there are: {error}");
+        }
+    }
+
     fn is_stopped(&mut self) -> bool {
         self.report.is_stopped |= self.observer.is_stopped();
         self.report.is_stopped
     }
 
-    /// Writes what is not known yet of these users.
+    /// Writes what is not known yet of these users. Halves a batch that is held by somebody else or refused, so that one user does
+    /// not keep the others from it; what is known is read anew for each attempt, for another run may have come first.
     async fn import(&mut self, profiles: &[UserProfile]) -> Result<(), ImportError> {
-        let ids: Vec<String> = profiles.iter().map(|profile| profile.user_id.clone()).collect();
-        let known = self.settings.store.load_imports(&ids).await?;
-        let now = self.settings.clock.now().trunc_subsecs(3);
-        let mut users = Vec::with_capacity(profiles.len());
-        for profile in profiles {
-            match standing(known.get(&profile.user_id), profile) {
-                Standing::Kept => self.report.kept += 1,
-                Standing::Unchanged => self.report.unchanged += 1,
-                Standing::Newer => users.push(self.imported_user(profile, known.get(&profile.user_id), now)),
-            }
-        }
-        if self.settings.dry_run {
-            self.report.imported += users.len() as u64;
-            return Ok(());
-        }
-        self.commit(&users).await
-    }
-
-    fn imported_user(&self, profile: &UserProfile, known: Option<&KnownImport>, now: DateTime<Utc>) -> ImportedUser {
-        let as_of = known.map_or(now, |known| now.max(known.as_of + TimeDelta::milliseconds(1)));
-        let fact = Import { imported_at: Some(as_of), ..profile.import.clone() };
-        let object = json!({"source": self.table.name, "own": profile.own, "user_profile": profile.import});
-        let base = known.map(|known| own_of(&known.object));
-        let own = OwnChange { user_id: profile.user_id.clone(), new: profile.own.clone(), base };
-        ImportedUser { event: Arc::new(import::event(&profile.user_id, fact, &object, as_of)), own }
-    }
-
-    /// Halves a batch that is held by somebody else or refused, so that one user does not keep the others from it.
-    async fn commit(&mut self, users: &[ImportedUser]) -> Result<(), ImportError> {
-        let mut waiting = vec![(users, ATTEMPTS)];
+        let mut waiting = vec![(profiles, ATTEMPTS)];
         while let Some((part, attempts)) = waiting.pop() {
             if part.is_empty() {
                 continue;
             }
-            let Settings { store, rules, clock, .. } = self.settings;
-            match transaction::commit_imports(store, part, rules, clock).await {
-                Ok(receipts) => self.note_receipts(part, &receipts),
+            let Settings { store, rules, clock, dry_run, .. } = self.settings;
+            let planned = self.plan(part).await?;
+            if dry_run || planned.users.is_empty() {
+                self.note(&planned, &[]);
+                continue;
+            }
+            match transaction::commit_imports(store, &planned.users, rules, clock).await {
+                Ok(receipts) => self.note(&planned, &receipts),
                 Err(error @ (BatchError::Contended(_) | BatchError::Poison(_))) => match part {
-                    [user] if attempts == 0 || matches!(error, BatchError::Poison(_)) => {
-                        let row = user.own.user_id.clone();
+                    [profile] if attempts == 0 || matches!(error, BatchError::Poison(_)) => {
+                        let row = profile.user_id.clone();
                         self.report.left.push(Finding { row, column: None, reason: error.to_string() });
                     }
                     [_] => {
@@ -261,16 +256,56 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn note_receipts(&mut self, users: &[ImportedUser], receipts: &[Receipt]) {
-        for (user, receipt) in users.iter().zip(receipts) {
-            if receipt.outcome == Outcome::Ignored {
-                let reason = receipt.reason.clone().unwrap_or_default();
-                self.report.left.push(Finding { row: user.own.user_id.clone(), column: None, reason });
-            } else {
-                self.report.imported += 1;
+    async fn plan(&self, profiles: &[UserProfile]) -> Result<Planned, ImportError> {
+        let ids: Vec<String> = profiles.iter().map(|profile| profile.user_id.clone()).collect();
+        let known = self.settings.store.load_imports(&ids).await?;
+        let now = self.settings.clock.now().trunc_subsecs(3);
+        let mut planned = Planned { users: Vec::with_capacity(profiles.len()), unchanged: 0, kept: 0 };
+        for profile in profiles {
+            match standing(known.get(&profile.user_id), profile) {
+                Standing::Kept => planned.kept += 1,
+                Standing::Unchanged => planned.unchanged += 1,
+                Standing::Newer => planned.users.push(self.imported_user(profile, known.get(&profile.user_id), now)),
             }
         }
+        Ok(planned)
     }
+
+    fn imported_user(&self, profile: &UserProfile, known: Option<&KnownImport>, now: DateTime<Utc>) -> ImportedUser {
+        let seen = known.map(|known| known.as_of);
+        let as_of = seen.map_or(now, |seen| now.max(seen + TimeDelta::milliseconds(1)));
+        let fact = Import { imported_at: Some(as_of), ..profile.import.clone() };
+        let object = json!({"source": self.table.name, "own": profile.own, "user_profile": profile.import});
+        let base = known.map(|known| own_of(&known.object));
+        let own = OwnChange { user_id: profile.user_id.clone(), new: profile.own.clone(), base };
+        ImportedUser { event: Arc::new(import::event(&profile.user_id, fact, &object, as_of)), own, seen }
+    }
+
+    /// Without receipts, as a dry run has none, everybody counts as imported.
+    fn note(&mut self, planned: &Planned, receipts: &[Receipt]) {
+        self.report.kept += planned.kept;
+        self.report.unchanged += planned.unchanged;
+        self.report.imported += planned.users.len() as u64;
+        for (user, receipt) in planned.users.iter().zip(receipts) {
+            match receipt.outcome {
+                Outcome::Ignored => {
+                    let reason = receipt.reason.clone().unwrap_or_default();
+                    self.report.left.push(Finding { row: user.own.user_id.clone(), column: None, reason });
+                }
+                // Another run has imported the user in the same millisecond.
+                Outcome::Duplicate => self.report.unchanged += 1,
+                _ => continue,
+            }
+            self.report.imported -= 1;
+        }
+    }
+}
+
+/// What is to be written of some users, and of how many nothing.
+struct Planned {
+    users: Vec<ImportedUser>,
+    unchanged: u64,
+    kept: u64,
 }
 
 /// What is to be done about a user.

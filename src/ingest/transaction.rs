@@ -177,6 +177,8 @@ enum Work<'a> {
     Imports {
         events: &'a [Arc<Event>],
         own: &'a [OwnChange],
+        /// As of when each user's import was that `own` goes by.
+        seen: &'a [Option<DateTime<Utc>>],
     },
     Operator(&'a OperatorChange),
     Rebuild(&'a Rebuild),
@@ -284,6 +286,7 @@ async fn attempt(
     let mut erasures = Erasures::new(Erased::among(&candidates, &second.erased));
     let context = Context { catalog: &catalog, rules, now };
     let mut accounts = Accounts::new(second.loaded);
+    work.refuse_if_overtaken(&accounts)?;
     let done = match work {
         Work::Rebuild(rebuild) => Rebuilding::load(tx, rebuild, rules).await?.apply(&mut accounts, context),
         _ => apply(&mut accounts, work, &fresh, &mut erasures, context),

@@ -70,7 +70,7 @@ async fn run(connection: &mut PgConnection, now: DateTime<Utc>, dry_run: bool) -
     let (is_managed,): (bool,) = sqlx::query_as(HAS_OUR_SCHEMA).fetch_one(&mut *tx).await?;
     if is_managed {
         let message = "this database is managed by billsync already: schema billsync exists. \
-            `billsync migrate status` tells how far it is";
+            `billsync migrate status` tells how far it is; after an adoption that was interrupted, `billsync rebuild` completes the rows";
         return Err(StoreError::new(ErrorKind::Unavailable, message));
     }
     let migrator = migrator();

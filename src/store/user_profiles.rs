@@ -17,6 +17,11 @@ use crate::store::pool::{Store, Tx};
 const BEGIN_READING: &str = "begin isolation level repeatable read read only; set local statement_timeout = 0; \
     set local idle_in_transaction_session_timeout = 0; set local timezone = 'UTC'";
 
+/// A table whose statistics somebody else is making at the moment needs none from here.
+const ANALYZE_IMPORTED: &str = "begin; set local statement_timeout = '60s'; set local lock_timeout = '1s'; \
+    set local client_min_messages = error; analyze public.users, public.user_subscriptions, public.user_billing, \
+    public.user_usage, public.user_system_data, billsync.provider_objects, billsync.owners";
+
 statements! {
     /// By the name as it is given, else as it would stand in quotation marks.
     FIND_PROFILE_TABLE = "\
@@ -215,6 +220,12 @@ impl Store {
         Ok(known.collect())
     }
 
+    /// Has the server count what an import has written, as it would by itself a minute later. Until then it plans for the tables
+    /// as they were, empty perhaps, and reads all of a table for each of its rows. Where the role may not, nothing happens.
+    pub async fn analyze_imported(&self) -> Result<(), StoreError> {
+        self.begin_with(ANALYZE_IMPORTED).await?.commit().await
+    }
+
     /// The rows of those users as they are, one entry a user.
     pub async fn read_imported(&self, user_ids: &[String]) -> Result<Vec<ImportedRows>, StoreError> {
         let rows: Vec<ImportedRow> = self.read(READ_IMPORTED, |query| query.bind(user_ids.to_vec())).await?;
@@ -312,8 +323,10 @@ pub async fn write_own_columns(tx: &mut Tx, changes: &[OwnChange]) -> Result<(),
     });
     let rows: Vec<OwnRow<'_>> = rows.collect();
     let text = serde_json::to_string(&rows).unwrap_or_else(|_unserialisable| "[]".to_owned());
-    for statement in [WRITE_OWN_USERS, WRITE_OWN_USAGE, WRITE_OWN_SCHEDULE] {
-        tx.query(statement).bind(text.as_str()).execute(tx.connection()?).await?;
+    tx.query(WRITE_OWN_USERS).bind(text.as_str()).execute(tx.connection()?).await?;
+    tx.query(WRITE_OWN_USAGE).bind(text.as_str()).execute(tx.connection()?).await?;
+    if changes.iter().any(|change| !change.new.email_schedule.is_empty()) {
+        tx.query(WRITE_OWN_SCHEDULE).bind(text.as_str()).execute(tx.connection()?).await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod adopting;
 mod differences;
+mod interrupted;
 mod naming;
 
 use serde_json::Value;

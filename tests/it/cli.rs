@@ -154,6 +154,31 @@ async fn plans_are_added_updated_and_listed() {
     assert!(complaints.contains("plans.toml") && complaints.contains("line 2"), "{complaints}");
 }
 
+#[tokio::test]
+async fn a_database_that_cannot_be_used_is_named_with_what_helps() {
+    let database = empty_database().await;
+    let elsewhere = database.url.replace(&database.name, "nothing_of_that_name");
+    for (url, cause) in [("postgres://me:hunter2@127.0.0.1:1/nothing", "refused"), (&elsewhere, "does not exist")] {
+        for arguments in [
+            &["migrate", "baseline"][..],
+            &["import", "user-profiles"],
+            &["inspect", "db"],
+            &["replay", "--failed"],
+            &["plans", "list"],
+        ] {
+            let (code, printed, complaints) = run(billsync(arguments).env("DATABASE_URL", url));
+            assert_eq!((code, printed.as_str()), (1, ""), "{arguments:?}: {complaints}");
+            assert!(complaints.contains(cause) && complaints.contains("billsync doctor"), "{arguments:?}: {complaints}");
+            assert!(!complaints.contains("hunter2"), "{complaints}");
+        }
+    }
+    for arguments in [&["import", "user-profiles"][..], &["inspect", "db"], &["replay", "--failed"]] {
+        let (code, _, complaints) = run(billsync(arguments).env("DATABASE_URL", &database.url));
+        assert_eq!(code, 1);
+        assert!(complaints.contains("billsync migrate run"), "{complaints}");
+    }
+}
+
 #[test]
 fn a_period_is_not_ended_ahead_of_its_time() {
     let command = ["reset-usage", "--at", "2999-01-01T00:00:00Z"];

@@ -9,6 +9,8 @@ use billsync::domain::event::{Event, Provider, Source};
 
 use crate::stories::dialect::Dialect;
 use crate::stories::journey;
+use crate::support::examples::help::commands;
+use crate::support::examples::{NOT_RUN, collected, is_not_run, try_all};
 
 /// What any event may change, as the README says below its table.
 const BY_ANY_EVENT: [&str; 4] = ["last_webhook_event", "last_webhook_timestamp", "billing_sync_status", "next_change_at"];
@@ -129,4 +131,57 @@ fn links_lead_somewhere() {
             None => assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "{target} does not exist"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_works() {
+    try_all(collected::of_readme()).await;
+}
+
+#[test]
+fn what_cannot_be_run_is_still_there_and_everything_else_is() {
+    let blocks: Vec<collected::Block> = collected::of_readme().into_iter().chain(collected::of_help()).collect();
+    let examples: Vec<&collected::Example> = blocks.iter().flat_map(|block| &block.examples).collect();
+    for (start, reason) in NOT_RUN {
+        assert!(!reason.is_empty() && examples.iter().any(|example| example.line.starts_with(start)), "{start} is no example");
+    }
+    let run = examples.iter().filter(|example| !is_not_run(example));
+    let of = |program: &str| run.clone().filter(|example| example.line.contains(program)).count();
+    assert!(of("billsync ") > 60 && of("curl ") > 0 && of("cargo run ") > 1, "{examples:#?}");
+}
+
+#[test]
+fn the_table_of_commands_names_each_with_flags_that_it_has() {
+    let known = commands();
+    let rows = rows_of_table(&readme(), "| command |");
+    let told: Vec<String> = rows.iter().flat_map(|cells| quoted(&cells[0])).collect();
+    let named: BTreeSet<String> = told.iter().map(|form| words_before_flags(form)).collect();
+    for command in &known {
+        let is_leaf = !command.text.contains("\nCommands:\n");
+        let name = command.path.join(" ");
+        // What only those need who work on billsync itself stands elsewhere.
+        if is_leaf && name != "migrate new" {
+            assert!(named.iter().any(|form| *form == name || form.starts_with(&format!("{name} "))), "no row tells of `{name}`");
+        }
+    }
+    for code in collected::code_in_sentences() {
+        let words: Vec<&str> = code.split_whitespace().skip_while(|word| *word == "billsync").collect();
+        let called = known.iter().filter(|command| !command.path.is_empty() && words.starts_with(&as_words(&command.path)));
+        let Some(command) = called.max_by_key(|command| command.path.len()) else { continue };
+        for flag in words.iter().map(|word| word.trim_matches(|c| "[]…".contains(c))).filter(|word| word.starts_with("--")) {
+            assert!(
+                command.text.contains(&format!("{flag} ")) || command.text.contains(&format!("{flag}\n")),
+                "`{code}`: no {flag}"
+            );
+        }
+    }
+}
+
+fn as_words(path: &[String]) -> Vec<&str> {
+    path.iter().map(String::as_str).collect()
+}
+
+fn words_before_flags(form: &str) -> String {
+    let words = form.split_whitespace().take_while(|word| !word.starts_with(['-', '[']));
+    words.collect::<Vec<&str>>().join(" ")
 }

@@ -1,5 +1,6 @@
 //! `import user-profiles`: the deprecated wide table into the five, whatever its columns are and whatever is in them.
 
+mod beside;
 mod crowd;
 mod rubbish;
 mod runs;

@@ -27,7 +27,8 @@ const CAUSE: &str = "baseline";
 
 /// Adopt a database whose tables something else has made, or print what differs and the SQL that mends it
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  billsync migrate baseline --dry-run\n  billsync migrate baseline > mend.sql\n  \
+#[command(after_help = "Examples:\n  billsync migrate baseline --dry-run     # ends with 3 while something differs\n  \
+    billsync migrate baseline > mend.sql    # ends with 3, and this is the SQL that mends it\n  \
     psql \"$DATABASE_URL\" -v ON_ERROR_STOP=1 -f mend.sql\n  billsync migrate baseline\n\n\
     Compares tables, columns, types, nullability, defaults, constraints and indexes of schema public with what the migrations\n\
     make. What it prints is SQL, one transaction with each difference in a comment: read it, run it, and call this again.\n\

@@ -6,6 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::cli::Exit;
+use crate::cli::arguments::instant;
 use crate::cli::output::{print, print_json, table, time};
 use crate::store::{Store, UserFilter, UserProfile};
 
@@ -35,10 +36,10 @@ pub struct ListArgs {
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
     /// Made at that time or later (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     created_from: Option<DateTime<Utc>>,
     /// Made before that time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     created_before: Option<DateTime<Utc>>,
     /// Users of a page
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]

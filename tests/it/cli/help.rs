@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::{billsync, run, run_plain};
 use crate::support::examples::help::{CommandHelp, commands};
+use crate::support::examples::{collected, try_all};
 
 fn printed(arguments: &[&str]) -> String {
     let (code, printed, complaints) = run_plain(arguments);
@@ -22,6 +23,11 @@ fn every_command_has_an_example_of_itself() {
         let description = command.text.lines().next().unwrap_or_default();
         assert!(description.len() > 10, "{called} does not say what it does");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_of_every_command_works() {
+    try_all(collected::of_help()).await;
 }
 
 #[test]

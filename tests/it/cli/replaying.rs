@@ -108,5 +108,34 @@ async fn what_cannot_be_replayed_is_told() {
     assert!(complaint(&["replay", "--failed", "x.json"], 2).contains("cannot be used with"));
     assert!(complaint(&["replay"], 2).contains("PATH"));
     assert!(complaint(&["replay", "--dry-run"], 2).contains("PATH"));
-    assert!(complaint(&["replay", "--since", "yesterday"], 2).contains("--since"));
+    assert!(complaint(&["replay", "--since", "yesterday"], 2).contains("a time such as 2026-"));
+    assert!(complaint(&["replay", "--failed"], 0).contains("nothing to replay"));
+    assert!(complaint(&["replay", "--user", "nobody@example.com", "--dry-run"], 0).contains("nothing to replay"));
+    let few = ["replay", "--event", "msg_user_1", "--event", "evt_0"];
+    assert!(complaint(&few, 0).contains("of 2 events only 1"), "{few:?}");
+
+    // Of files, each mistake stands where it is, and nothing of what comes before it is kept.
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir(path("empty")).unwrap();
+    std::fs::write(path("empty/notes.txt"), "{}").unwrap();
+    assert!(complaint(&["replay", &path("empty")], 1).contains(".json, .ndjson and .jsonl"));
+    let good = String::from_utf8(customer_created(2, now()).body).unwrap();
+    for (text, expected) in [
+        (format!("{good}\n{{\"id\": \"evt_2\",\n"), ":3:1: EOF"),
+        (
+            format!("{good}\n{{\"type\": \"payment.captured\", \"provider\": \"paypal\"}}"),
+            ":2:1: not an event of Stripe's or Clerk's",
+        ),
+        (format!("[{good}, 1]"), "not an event of Stripe's or Clerk's"),
+        (String::new(), ":1:1: no event"),
+    ] {
+        std::fs::write(path("bad.ndjson"), &text).unwrap();
+        let told = complaint(&["replay", &path("bad.ndjson")], 1);
+        assert!(told.contains("bad.ndjson:") && told.contains(expected), "{text}: {told}");
+    }
+    std::fs::write(path("bad.ndjson"), b"\xff\xfe").unwrap();
+    assert!(complaint(&["replay", &path("bad.ndjson")], 1).contains("bad.ndjson:1:1: not valid UTF-8"));
+    assert!(complaint(&["replay", &path("bad.ndjson/deeper")], 1).contains("bad.ndjson/deeper: Not a directory"));
+    assert_eq!(database.ledger("evt_cus_2").await, None);
 }

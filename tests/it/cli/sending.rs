@@ -105,6 +105,8 @@ fn what_cannot_be_sent_is_told_before_anything_is() {
     assert!(complaints.contains("is no address of a server"), "{complaints}");
     send(&["--to", nobody], 2);
     send(&["--story", "ada", "--to", nobody, "--rate", "0"], 2);
+    let (_, complaints) = send(&["--story", "ada", "--to", nobody, "--concurrency", "0"], 2);
+    assert!(complaints.contains("a whole number from 1"), "{complaints}");
 
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();

@@ -29,6 +29,11 @@ pub async fn empty_database() -> TestDatabase {
     TestDatabase::create(cluster().await, "template0").await
 }
 
+/// A copy of a database, from which everybody is about to disconnect.
+pub async fn copy_of(database: &TestDatabase) -> TestDatabase {
+    TestDatabase::create(cluster().await, &database.name).await
+}
+
 #[derive(Debug)]
 struct Cluster {
     /// Ended by its guard when this process ends, in whatever way.

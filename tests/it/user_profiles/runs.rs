@@ -215,5 +215,8 @@ async fn other_tables_and_views_and_none() {
         assert_eq!((code, printed.as_str()), (1, ""), "{complaints}");
         assert!(complaints.contains(words), "{complaints}");
     }
+    let (code, _, complaints) = run_on(&database.url, &["import", "user-profiles", "--from", "subscription_plans"]);
+    assert_eq!(code, 1, "{complaints}");
+    assert!(complaints.contains("is it the table that is meant"), "{complaints}");
     assert_eq!(run_on(&database.url, &["import", "user-profiles", "--batch", "0"]).0, 2);
 }
