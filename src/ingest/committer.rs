@@ -53,8 +53,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            // A batch costs as much as ten of its events before it has any: more writers make it smaller and commit fewer.
-            writers: 2,
+            // A batch costs as much as ten of its events before it has any, so more writers would make smaller ones; fewer leave the
+            // database idle while they wait for the disk and for us.
+            writers: 3,
             queue_events: 1024,
             queue_bytes: 32 * 1024 * 1024,
             batch_events: 64,
