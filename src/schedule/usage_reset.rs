@@ -11,7 +11,7 @@ use crate::store::{ErrorKind, StoreError};
 /// Listed at a time; a list costs a scan of the index of due rows.
 const PAGE: i64 = 20_000;
 
-/// What a transaction should take, so that one that a busy machine or disk holds up stays below 50 ms.
+/// How long rows should be locked, so that a transaction that a busy machine or disk holds up stays below 50 ms.
 const AIM: Duration = Duration::from_millis(10);
 
 const FIRST_BATCH: usize = 128;
@@ -43,12 +43,11 @@ pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError
             }
             let (batch, others) = rest.split_at(size.get().min(rest.len()));
             rest = others;
-            let began = Instant::now();
-            summary.rows += reset_batch(work, batch).await?;
-            let took = began.elapsed();
-            size.learn(batch.len(), took);
+            let (rows, held) = reset_batch(work, batch).await?;
+            size.learn(batch.len(), held);
+            summary.rows += rows;
             summary.batches += 1;
-            summary.longest_ms = summary.longest_ms.max(u64::try_from(took.as_millis()).ok());
+            summary.longest_ms = summary.longest_ms.max(u64::try_from(held.as_millis()).ok());
         }
         // Nothing done: what is listed is held by others, or there is nothing left.
         if summary.rows == before {
@@ -58,10 +57,12 @@ pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError
     }
 }
 
-async fn reset_batch(work: &Work, batch: &[Uuid]) -> Result<u64, StoreError> {
+/// How many rows, and how long they were locked.
+async fn reset_batch(work: &Work, batch: &[Uuid]) -> Result<(u64, Duration), StoreError> {
+    let asked = Instant::now();
     match work.store.reset_usage(batch, work.clock.now()).await {
         // Whatever it waited for will have ended by the next list.
-        Err(error) if error.kind() == ErrorKind::Contended => Ok(0),
+        Err(error) if error.kind() == ErrorKind::Contended => Ok((0, asked.elapsed())),
         other => other,
     }
 }

@@ -1,6 +1,8 @@
 //! What the clock makes due: users whose rows change by the passing of time, and usage periods that have ended. Users whose
 //! customers live by one of Stripe's test clocks are left out of both: their time passes with that clock's events.
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -203,9 +205,11 @@ impl Store {
         Ok((due.collect(), count))
     }
 
-    /// Resets those of the rows that are still due and that nobody else holds, in one transaction; returns how many.
-    pub async fn reset_usage(&self, ids: &[Uuid], now: DateTime<Utc>) -> Result<u64, StoreError> {
+    /// Resets those of the rows that are still due and that nobody else holds, in one transaction; returns how many, and how
+    /// long they were locked.
+    pub async fn reset_usage(&self, ids: &[Uuid], now: DateTime<Utc>) -> Result<(u64, Duration), StoreError> {
         let mut tx = self.begin_with(BEGIN_RESET).await?;
+        let locking = Instant::now();
         let reset = match reset(&mut tx, LOCK_DUE_USAGE, ids, now).await {
             Ok(reset) => reset,
             Err(error) => {
@@ -214,7 +218,7 @@ impl Store {
             }
         };
         tx.commit().await?;
-        Ok(reset)
+        Ok((reset, locking.elapsed()))
     }
 
     /// The periods of a user that have ended, newest first.

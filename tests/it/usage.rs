@@ -176,8 +176,8 @@ async fn a_run_that_ends_between_two_batches_is_continued_by_the_next() {
     set_period(&bench, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z").await;
     bench.clock.set(at("2026-03-01T00:00:00Z"));
     let due = bench.store.list_due_usage(bench.clock.now(), None, 64).await.unwrap();
-    assert_eq!(bench.store.reset_usage(&due, bench.clock.now()).await.unwrap(), 64);
-    assert_eq!(bench.store.reset_usage(&due, bench.clock.now()).await.unwrap(), 0, "asked again with an old list");
+    assert_eq!(bench.store.reset_usage(&due, bench.clock.now()).await.unwrap().0, 64);
+    assert_eq!(bench.store.reset_usage(&due, bench.clock.now()).await.unwrap().0, 0, "asked again with an old list");
     let stopped = work(&bench);
     stopped.stop.ask();
     let summary = usage_reset::reset(&stopped, None).await.unwrap();
