@@ -1,4 +1,4 @@
-//! The meters: one statement that checks a limit and moves a counter, on one row, under that row's lock. The statement never
+//! The meters: one statement that checks a limit and moves a counter, on one row, under that row's lock. A statement never
 //! ends a period itself: it says that one is over, and the reset of `store::usage` ends it first.
 
 use chrono::{DateTime, Utc};
@@ -63,7 +63,49 @@ macro_rules! consume {
     };
 }
 
+/// What most requests are, by the cheapest statement: without a key, within the limit, in a period that goes on. Whoever moved
+/// the row meanwhile is waited for, and the conditions are looked at again. No row: [`consume`] tells why.
+macro_rules! grant {
+    ($counter:literal, $limit:expr, $resets_at:literal) => {
+        concat!(
+            "\
+        update public.user_usage g set ",
+            $counter,
+            " = greatest(g.",
+            $counter,
+            " + $2, least(g.",
+            $counter,
+            ", 0)) \
+        from public.users u \
+        where u.user_id = $1 and g.user_id = u.id \
+          and (g.reset_held or g.usage_reset_date > $3 or g.usage_anchor is null or g.usage_period_start is null) \
+          and ($2::int4 < 0 or ((",
+            $limit,
+            " = -1 or g.",
+            $counter,
+            "::bigint + $2 <= ",
+            $limit,
+            ") \
+              and g.",
+            $counter,
+            "::bigint + $2 <= 2147483647)) \
+        returning g.user_id as id, false as is_due, null::text as meter, null::int4 as amount, null::text as answer, \
+            true as allowed, g.",
+            $counter,
+            " as used, ",
+            $limit,
+            " as cap, ",
+            $resets_at,
+            " as resets_at, true as is_settled"
+        )
+    };
+}
+
 statements! {
+    GRANT_CAMPAIGNS = grant!("usage_campaigns_current", "g.plan_campaigns_limit", "null::timestamptz");
+    GRANT_CREATORS = grant!("usage_creators_current_month", "g.plan_creators_limit", "g.usage_reset_date");
+    GRANT_ENRICHMENTS = grant!("enrichments_current_month", enrichments_limit!(), "g.usage_reset_date");
+
     CONSUME_CAMPAIGNS = consume!("usage_campaigns_current", "g.plan_campaigns_limit", "null::timestamptz");
     CONSUME_CREATORS = consume!("usage_creators_current_month", "g.plan_creators_limit", "g.usage_reset_date");
     CONSUME_ENRICHMENTS = consume!("enrichments_current_month", enrichments_limit!(), "g.usage_reset_date");
@@ -105,6 +147,14 @@ impl Meter {
     /// The inverse of [`Meter::as_str`].
     pub fn parse(text: &str) -> Option<Meter> {
         Meter::ALL.into_iter().find(|meter| meter.as_str() == text)
+    }
+
+    fn grant(self) -> &'static str {
+        match self {
+            Meter::Campaigns => GRANT_CAMPAIGNS,
+            Meter::Creators => GRANT_CREATORS,
+            Meter::Enrichments => GRANT_ENRICHMENTS,
+        }
     }
 
     fn statement(self) -> &'static str {
@@ -222,7 +272,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<ConsumeRow>, StoreError> {
         let mut tx = self.begin_single(BEGIN_CONSUME).await?;
-        match count(&mut tx, clerk_id, meter, amount, key, now).await {
+        match grant_or_count(&mut tx, clerk_id, meter, amount, key, now).await {
             Ok(row) => {
                 tx.commit().await?;
                 Ok(row)
@@ -311,6 +361,23 @@ pub(crate) async fn consume_within(
         Some(row) if row.allowed => Counted::Allowed,
         Some(row) => Counted::Denied(Reading { allowed: false, used: row.used, limit: row.cap, resets_at: row.resets_at }),
     })
+}
+
+async fn grant_or_count(
+    tx: &mut Tx,
+    clerk_id: &str,
+    meter: Meter,
+    amount: i32,
+    key: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Option<ConsumeRow>, StoreError> {
+    if key.is_none() {
+        let query = tx.query_as::<ConsumeRow>(meter.grant()).bind(clerk_id.to_owned()).bind(amount).bind(now);
+        if let Some(granted) = query.fetch_optional(tx.connection()?).await? {
+            return Ok(Some(granted));
+        }
+    }
+    count(tx, clerk_id, meter, amount, key, now).await
 }
 
 async fn count(
