@@ -24,6 +24,10 @@ pub async fn try_out(stage: &Stage, example: &Example) -> Result<(), String> {
         return Ok(());
     }
     let line = stage.filled(example);
+    if let Some(program) = stage.missing_program(&line) {
+        let _ = writeln!(std::io::stderr(), "{}: not tried, this machine has no {program}: {line}", example.origin);
+        return Ok(());
+    }
     let (mut command, folder) = (shell(stage, example, &line), stage.folder.path().to_owned());
     let (answer, serves) = (stage.answer().to_owned(), serves(&line));
     let (code, printed, complaints) = tokio::task::spawn_blocking(move || {
