@@ -15,6 +15,7 @@ use crate::http::client::{Answer, exchange};
 use crate::support::database::{TestDatabase, database};
 use crate::support::events::user_created;
 use crate::support::service::Service;
+use crate::support::until;
 
 /// A server of one answer, and the requests that it got.
 struct KeyServer {
@@ -104,8 +105,9 @@ async fn without_keys_nobody_is_let_in_but_the_application() {
     let (service, _database) = service(&keys.url()).await;
     ask(&service, &session("ins_1", "user_1"), "user_1").await.problem(401);
     assert_eq!(ask(&service, TOKEN, "user_1").await.status, 200);
+    let is_told = |log: &str| log.contains("could not fetch the keys of session tokens") && log.contains("answered 503");
+    until("the log tells of it", async || is_told(&service.log())).await;
     let log = service.log();
-    assert!(log.contains("could not fetch the keys of session tokens") && log.contains("answered 503"), "{log}");
     assert!(!log.contains("jwks.json"), "an address may hold what it should not: {log}");
 }
 
