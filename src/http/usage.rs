@@ -1,8 +1,7 @@
 //! `/v1/users/{clerk_id}/usage`: what is used and what is left, and the meters that enforce it.
 
 use actix_web::http::StatusCode;
-use actix_web::{Error, HttpResponse, web};
-use bytes::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::domain::billing::usage_period::{Period, plan_rollover};
 use crate::http::auth::Caller;
+use crate::http::body::{BodyBounds, read_body};
 use crate::http::input::{parse_body, values};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::problem::Problem;
@@ -29,7 +29,6 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
     let only_get = || async { Err::<&str, _>(Problem::method_not_allowed("GET")) };
     let only_post = || async { Err::<&str, _>(Problem::method_not_allowed("POST")) };
     config
-        .app_data(web::PayloadConfig::new(BODY_LIMIT_BYTES))
         .service(web::resource("/users/{clerk_id}/usage").route(web::get().to(show)).default_service(web::to(only_get)))
         .service(
             web::resource("/users/{clerk_id}/usage/{meter}/consume")
@@ -96,7 +95,7 @@ impl MeterAnswer {
 pub(super) async fn consume(
     path: web::Path<(String, String)>,
     caller: Caller,
-    body: Result<Bytes, Error>,
+    body: (HttpRequest, web::Payload),
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
     caller.expect_service()?;
@@ -111,7 +110,7 @@ pub(super) async fn consume(
 pub(super) async fn release(
     path: web::Path<(String, String)>,
     caller: Caller,
-    body: Result<Bytes, Error>,
+    body: (HttpRequest, web::Payload),
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
     caller.expect_service()?;
@@ -123,17 +122,15 @@ async fn meter_request(
     services: &Services,
     clerk_id: &str,
     meter: &str,
-    body: Result<Bytes, Error>,
+    (request, payload): (HttpRequest, web::Payload),
     sign: i32,
 ) -> Result<HttpResponse, Problem> {
     let clerk_id = known_form(clerk_id)?;
     let meter = Meter::parse(meter).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "there is no such meter: the meters are campaigns, creators and enrichments")
     })?;
-    let body = body.map_err(|error| match error.as_response_error().status_code() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY_LIMIT_BYTES),
-        _ => Problem::bad_request("the body could not be read to its end"),
-    })?;
+    let bounds = BodyBounds { limit_bytes: BODY_LIMIT_BYTES, ..services.body_bounds };
+    let (body, _reservation) = read_body(&request, payload, &services.committer, bounds).await?;
     let request: MeterRequest = parse_body(&body)?;
     let key = request.idempotency_key.as_deref();
     let now = services.clock.now();

@@ -27,7 +27,7 @@ macro_rules! consume {
         concat!("\
         with target as ( \
             select u.id, g.", $counter, " as used, ", $limit, " as cap, ", $resets_at, " as resets_at, \
-                not g.reset_held and g.usage_reset_date <= $4 and g.usage_anchor is not null \
+                not g.reset_held and coalesce(g.usage_reset_date <= $4, false) and g.usage_anchor is not null \
                     and g.usage_period_start is not null \
                     and not exists (select from (", on_test_clocks!(), " and o.clerk_user_id = u.user_id) t) as is_due \
             from public.users u join public.user_usage g on g.user_id = u.id \

@@ -129,6 +129,12 @@ statements! {
             + (select count(*) from public.list_items i join public.creator_lists l on l.id = i.list_id \
                 join public.users u on u.id = l.user_id where u.user_id = $1)";
 
+    /// Whoever changes a campaign locks it, then the meter, then the user; deleting the user locks these in another order.
+    LOCK_CAMPAIGNS_OF_USER = "select 1 from public.campaigns where user_id = $1 order by id for update";
+
+    LOCK_USAGE_OF_USER = "\
+        select 1 from public.users u join public.user_usage g on g.user_id = u.id where u.user_id = $1 for update of g";
+
     DELETE_USER = "delete from public.users where user_id = $1";
 
     RECORD_ERASURE = "\
@@ -321,6 +327,8 @@ async fn erase_locked(
     let current: Vec<&str> = current.iter().map(String::as_str).collect();
     run(tx.query(INSERT_ERASURES).bind(vec![id_hash(clerk_id)]).bind(vec!["user"]).bind(now), tx).await?;
     let (application_rows,): (i64,) = tx.query_as(COUNT_APPLICATION_ROWS).bind(id.clone()).fetch_one(tx.connection()?).await?;
+    run(tx.query(LOCK_CAMPAIGNS_OF_USER).bind(id.clone()), tx).await?;
+    run(tx.query(LOCK_USAGE_OF_USER).bind(id.clone()), tx).await?;
     let mut erasure = Erasure {
         application_rows: u64::try_from(application_rows).unwrap_or_default(),
         users: run(tx.query(DELETE_USER).bind(id.clone()), tx).await?,

@@ -15,6 +15,7 @@ use crate::support::database::TestDatabase;
 use crate::support::events::{customer_created, subscription_updated, user_created};
 use crate::support::server::{TestServer, now};
 use crate::support::service::billsync;
+use crate::support::until;
 
 /// A server on which the person has done everything that a person does.
 pub async fn server_with_person() -> (TestServer, TestDatabase) {
@@ -154,6 +155,28 @@ async fn an_erasure_in_the_middle_of_a_storm_leaves_nothing() {
     };
     futures_util::future::join(storm, erase(&server)).await;
     assert_gone(&database, "the storm").await;
+}
+
+/// What making and changing campaigns locks, in its order.
+#[tokio::test]
+async fn an_erasure_waits_for_whoever_changes_a_campaign() {
+    let (server, database) = server_with_person().await;
+    let mut other: PgConnection = database.connect().await;
+    let lock = format!("begin; select from public.campaigns where user_id = '{USER}' for update");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut other).await.unwrap();
+    let change = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        until("the erasure waits for the campaign", async || database.ask::<i64>(waiting).await > 0).await;
+        let count = format!(
+            "update public.user_usage set usage_campaigns_current = 0 \
+                where user_id = (select id from public.users where user_id = '{USER}'); \
+            select from public.users where user_id = '{USER}' for key share; commit"
+        );
+        sqlx::raw_sql(AssertSqlSafe(count)).execute(&mut other).await
+    };
+    let (changed, _erasure) = futures_util::future::join(change, erase(&server)).await;
+    changed.expect("no deadlock");
+    assert_gone(&database, "the change").await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use billsync::http::application::Application;
 use billsync::http::auth::ApiToken;
@@ -21,12 +22,11 @@ const TOKEN: &str = "an-api-token-of-thirty-two-characters";
 
 /// The API in front of the bench's database.
 fn serve(bench: &Bench, tokens: Vec<ApiToken>) -> (Application, SocketAddr) {
-    let options = ServerOptions {
-        listen: "127.0.0.1:0".into(),
-        store: Some(bench.store.clone()),
-        api_tokens: tokens,
-        ..ServerOptions::default()
-    };
+    serve_with(bench, ServerOptions { api_tokens: tokens, ..ServerOptions::default() })
+}
+
+fn serve_with(bench: &Bench, options: ServerOptions) -> (Application, SocketAddr) {
+    let options = ServerOptions { listen: "127.0.0.1:0".into(), store: Some(bench.store.clone()), ..options };
     let rules = Arc::new(bench.rules.clone());
     let application =
         Application::start(bench.store.clone(), rules, bench.clock.clone(), committer::Options::default(), options).unwrap();
@@ -176,6 +176,33 @@ async fn what_makes_no_sense_is_refused() {
     exchange(address, stranger).await.problem(404);
     let got = format!("GET /v1/users/user_1/usage/creators/consume HTTP/1.1\r\nHost: test\r\n{}\r\n", authorization());
     exchange(address, got).await.problem(405);
+}
+
+#[tokio::test]
+async fn a_row_without_a_reset_date_is_counted_and_never_due() {
+    let bench = subscriber("price_glow_up_monthly", at("2026-03-31T09:00:00Z")).await;
+    let (_application, address) = api(&bench);
+    bench.database.execute("update user_usage set usage_reset_date = null").await;
+    let expected = json!({"allowed": true, "used": 31, "limit": 1000, "remaining": 969, "resets_at": null});
+    assert_eq!(take(address, "creators/consume", 1).await, expected);
+    let keyed = json!({"amount": 2, "idempotency_key": "k"});
+    assert_eq!(send(address, "creators/consume", &keyed).await.json()["used"], 33);
+    assert_eq!(take(address, "creators/consume", 968).await["allowed"], false);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_not_waited_for() {
+    let bench = bench().await;
+    bench.commit(&[Arc::new(clerk_user(1))]).await;
+    let tokens = vec![ApiToken::new("test", TOKEN).unwrap()];
+    let soon = Duration::from_millis(200);
+    let options = ServerOptions { api_tokens: tokens, body_read_timeout: soon, ..ServerOptions::default() };
+    let (_application, address) = serve_with(&bench, options);
+    let begun = format!(
+        "POST /v1/users/user_1/usage/creators/consume HTTP/1.1\r\nHost: test\r\n{}Content-Length: 50\r\n\r\n{{\"amount\":",
+        authorization()
+    );
+    exchange(address, begun).await.problem(408);
 }
 
 #[tokio::test]
