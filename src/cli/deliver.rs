@@ -5,7 +5,7 @@ pub mod sign;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use reqwest::{Client, StatusCode, Url};
 use rustls::{ClientConfig, RootCertStore};
@@ -80,9 +80,12 @@ impl Courier {
         Ok(Courier { client, base, stripe_secret, clerk_secret, clock })
     }
 
-    /// The server that it delivers to.
-    pub fn server(&self) -> &Url {
-        &self.base
+    /// The server that it delivers to, for people: without what an address may hold of a user's name and password.
+    pub fn server(&self) -> Url {
+        let mut shown = self.base.clone();
+        // An address without a host is none.
+        let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+        shown
     }
 
     /// Whether that server is on this machine.
@@ -114,8 +117,11 @@ impl Courier {
         let status = response.status();
         let bytes = response.bytes().await.map_err(without_address).context("the server's answer broke off")?;
         let document = serde_json::from_slice::<Document>(&bytes).unwrap_or(Document { outcome: None, detail: None });
-        let outcome = document.outcome.filter(|_| status == StatusCode::OK);
-        Ok(Answer { status: status.as_u16(), outcome, detail: document.detail, took: begun.elapsed() })
+        let outcome = document.outcome.filter(|word| status == StatusCode::OK && word.bytes().all(|b| b.is_ascii_lowercase()));
+        ensure!(outcome.is_some() || !status.is_success(), "what answers there with {} is not billsync", status.as_u16());
+        // It is printed on a terminal.
+        let detail = document.detail.map(|detail| detail.chars().filter(|c| !c.is_control()).collect());
+        Ok(Answer { status: status.as_u16(), outcome, detail, took: begun.elapsed() })
     }
 }
 

@@ -79,8 +79,8 @@ pub struct SendCommand {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0 && *number <= 1e9);
-    number.ok_or_else(|| "has to be a number above 0".to_owned())
+    let number = text.parse::<f64>().ok().filter(|number| (1e-6..=1e9).contains(number));
+    number.ok_or_else(|| "has to be a number from 0.000001 to 1000000000".to_owned())
 }
 
 impl SendCommand {

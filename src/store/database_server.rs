@@ -2,11 +2,16 @@
 //! it. Nothing here touches a database without the mark.
 
 use std::fmt;
+use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 use crate::store::error::{ErrorKind, StoreError, unreachable_server};
 use crate::store::session::plain_options;
+
+/// How long a server may take to greet.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What the servers keep as a database's comment.
 const MARK: &str = "made by billsync bench, which may drop it";
@@ -74,7 +79,7 @@ impl DatabaseServer {
     /// Connects directly to the database of that URL, only to get at its server.
     pub async fn connect(url: &str) -> Result<DatabaseServer, StoreError> {
         let options = plain_options(url)?.disable_statement_logging();
-        let mut connection = PgConnection::connect_with(&options).await.map_err(unreachable_server)?;
+        let mut connection = connect(&options).await?;
         sqlx::raw_sql("set statement_timeout = 0").execute(&mut connection).await?;
         Ok(DatabaseServer { connection, url: url.to_owned() })
     }
@@ -136,7 +141,7 @@ impl DatabaseServer {
 
     async fn has_relations(&self, name: &DatabaseName) -> Result<bool, StoreError> {
         let options = plain_options(&self.url_of(name))?.disable_statement_logging();
-        let mut connection = PgConnection::connect_with(&options).await.map_err(unreachable_server)?;
+        let mut connection = connect(&options).await?;
         let has = sqlx::query_scalar(HAS_RELATIONS).fetch_one(&mut connection).await?;
         let _ = connection.close().await;
         Ok(has)
@@ -145,6 +150,14 @@ impl DatabaseServer {
     async fn execute(&mut self, sql: String) -> Result<(), StoreError> {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await?;
         Ok(())
+    }
+}
+
+/// A server that takes the connection and says nothing is as good as none.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(connected) => connected.map_err(unreachable_server),
+        Err(_elapsed) => Err(unreachable_server(sqlx::Error::PoolTimedOut)),
     }
 }
 

@@ -19,6 +19,10 @@ const LOCK_ASKED_EVERY: Duration = Duration::from_millis(100);
 
 statements! {
     HAS_MIGRATIONS = "select to_regclass('billsync.migrations') is not null";
+    /// Tables of somebody else's, where no migration has begun.
+    HAS_FOREIGN_USERS = "\
+        select to_regclass('public.users') is not null \
+            and not exists (select from pg_catalog.pg_namespace where nspname = 'billsync')";
     /// One that does not run in a transaction may have ended half-way.
     LIST_UNFINISHED_MIGRATIONS = "select version from billsync.migrations where not success order by version";
     LIST_APPLIED_MIGRATIONS = "select version, checksum, installed_on from billsync.migrations where success order by version";
@@ -151,6 +155,11 @@ async fn run_locked(connection: &mut PgConnection) -> Result<Vec<i64>, StoreErro
     // Behind a DDL statement that waits, everybody else waits too.
     sqlx::raw_sql("set lock_timeout = '10s'").execute(&mut *connection).await?;
     let migrator = migrator();
+    if sqlx::query_scalar(HAS_FOREIGN_USERS).fetch_one(&mut *connection).await? {
+        let message = "the table public.users is there, made by something else than billsync's migrations; nothing was changed. \
+            Adopt the database with `billsync migrate baseline`, or give billsync one of its own";
+        return Err(StoreError::new(ErrorKind::Unavailable, message));
+    }
     let before = list_applied_directly(connection).await?;
     migrator.run_direct(None, &mut *connection, false).await.map_err(from_migrate)?;
     sqlx::query(UNLOCK_MIGRATIONS).bind(MIGRATOR_LOCK).execute(&mut *connection).await?;

@@ -180,6 +180,8 @@ async fn a_managed_database_is_refused_and_an_unmanaged_one_is_not_migrated_over
     let (code, _, complaints) = run_on(&database.url, &["migrate", "run"]);
     assert_eq!(code, 1);
     assert!(complaints.contains("billsync migrate baseline"), "{complaints}");
+    let left: i64 = database.ask("select count(*) from pg_namespace where nspname = 'billsync'").await;
+    assert_eq!(left, 0, "what was refused is not begun, or it could not be adopted any more");
 }
 
 #[tokio::test]

@@ -104,7 +104,11 @@ fn what_cannot_be_sent_is_told_before_anything_is() {
     let (_, complaints) = send(&["--story", "ada", "--to", "localhost"], 1);
     assert!(complaints.contains("is no address of a server"), "{complaints}");
     send(&["--to", nobody], 2);
-    send(&["--story", "ada", "--to", nobody, "--rate", "0"], 2);
+    for rate in ["0", "1e-300", "1e300", "NaN"] {
+        send(&["--story", "ada", "--to", nobody, "--rate", rate], 2);
+    }
+    let (_, complaints) = send(&["--story", "ada", "--to", "http://me:hunter2@127.0.0.1:1/?key=hunter3"], 1);
+    assert!(complaints.contains("127.0.0.1:1/ does not answer") && !complaints.contains("hunter"), "{complaints}");
     let (_, complaints) = send(&["--story", "ada", "--to", nobody, "--concurrency", "0"], 2);
     assert!(complaints.contains("a whole number from 1"), "{complaints}");
 
@@ -124,6 +128,26 @@ fn what_cannot_be_sent_is_told_before_anything_is() {
     let (code, _, complaints) = run(billsync(&["send", "--story", "ada", "--to", nobody]).current_dir(folder.path()));
     assert_eq!(code, 2);
     assert!(complaints.contains("STRIPE_WEBHOOK_SECRETS") && complaints.contains("CLERK_WEBHOOK_SECRETS"), "{complaints}");
+}
+
+#[test]
+fn a_server_that_is_not_billsync_has_not_taken_anything() {
+    for answer in ["<html>", "{}", "{\"outcome\": \"\\u001b[31mowned\"}"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 65536];
+            let _begun = stream.read(&mut request).unwrap();
+            let length = answer.len();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}").unwrap();
+            // What has not been read when it closes would take the answer along.
+            while stream.read(&mut request).is_ok_and(|length| length > 0) {}
+        });
+        let (_, complaints) = send(&["--story", "ada", "--to", &address], 1);
+        assert!(complaints.contains("is not billsync") && !complaints.contains('\u{1b}'), "{complaints}");
+        serving.join().unwrap();
+    }
 }
 
 /// A server that answers so many requests with 503, then with 200, and returns the signatures that it got.
