@@ -256,8 +256,8 @@ impl Store {
     pub async fn explain_consume(&self, clerk_id: &str, meter: Meter, now: DateTime<Utc>) -> Result<Plan, StoreError> {
         let log = PlanLog::default();
         let mut tx = self.begin().await?;
-        let arguments = bind_count(&tx, clerk_id, meter, 1, None, now).take_arguments().ok().flatten().unwrap_or_default();
-        let explained = log.explain(tx.connection()?, meter.statement(), arguments).await;
+        let arguments = bind_grant(&tx, clerk_id, meter, 1, now).take_arguments().ok().flatten().unwrap_or_default();
+        let explained = log.explain(tx.connection()?, meter.grant(), arguments).await;
         tx.rollback().await;
         explained?;
         log.take().pop().ok_or_else(|| StoreError::new(ErrorKind::Unavailable, "there is no plan"))
@@ -372,7 +372,7 @@ async fn grant_or_count(
     now: DateTime<Utc>,
 ) -> Result<Option<ConsumeRow>, StoreError> {
     if key.is_none() {
-        let query = tx.query_as::<ConsumeRow>(meter.grant()).bind(clerk_id.to_owned()).bind(amount).bind(now);
+        let query = bind_grant(tx, clerk_id, meter, amount, now);
         if let Some(granted) = query.fetch_optional(tx.connection()?).await? {
             return Ok(Some(granted));
         }
@@ -388,15 +388,16 @@ async fn count(
     key: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<Option<ConsumeRow>, StoreError> {
-    let query = bind_count(tx, clerk_id, meter, amount, key, now);
-    Ok(query.fetch_optional(tx.connection()?).await?)
-}
-
-fn bind_count(tx: &Tx, clerk_id: &str, meter: Meter, amount: i32, key: Option<&str>, now: DateTime<Utc>) -> RowQuery<ConsumeRow> {
-    tx.query_as::<ConsumeRow>(meter.statement())
+    let query = tx
+        .query_as::<ConsumeRow>(meter.statement())
         .bind(clerk_id.to_owned())
         .bind(amount)
         .bind(key.map(str::to_owned))
         .bind(now)
-        .bind(meter.as_str())
+        .bind(meter.as_str());
+    Ok(query.fetch_optional(tx.connection()?).await?)
+}
+
+fn bind_grant(tx: &Tx, clerk_id: &str, meter: Meter, amount: i32, now: DateTime<Utc>) -> RowQuery<ConsumeRow> {
+    tx.query_as::<ConsumeRow>(meter.grant()).bind(clerk_id.to_owned()).bind(amount).bind(now)
 }

@@ -20,9 +20,9 @@ const LOCK_ASKED_EVERY: Duration = Duration::from_millis(100);
 statements! {
     HAS_MIGRATIONS = "select to_regclass('billsync.migrations') is not null";
     /// Tables of somebody else's, where no migration has begun.
-    HAS_FOREIGN_USERS = "\
-        select to_regclass('public.users') is not null \
-            and not exists (select from pg_catalog.pg_namespace where nspname = 'billsync')";
+    FIND_FOREIGN_TABLE = "\
+        select t.name from unnest($1::text[]) as t(name) where to_regclass(format('public.%I', t.name)) is not null \
+            and not exists (select from pg_catalog.pg_namespace where nspname = 'billsync') limit 1";
     /// One that does not run in a transaction may have ended half-way.
     LIST_UNFINISHED_MIGRATIONS = "select version from billsync.migrations where not success order by version";
     LIST_APPLIED_MIGRATIONS = "select version, checksum, installed_on from billsync.migrations where success order by version";
@@ -155,9 +155,13 @@ async fn run_locked(connection: &mut PgConnection) -> Result<Vec<i64>, StoreErro
     // Behind a DDL statement that waits, everybody else waits too.
     sqlx::raw_sql("set lock_timeout = '10s'").execute(&mut *connection).await?;
     let migrator = migrator();
-    if sqlx::query_scalar(HAS_FOREIGN_USERS).fetch_one(&mut *connection).await? {
-        let message = "the table public.users is there, made by something else than billsync's migrations; nothing was changed. \
-            Adopt the database with `billsync migrate baseline`, or give billsync one of its own";
+    let ours = schema_of_migrations().application_tables();
+    let foreign: Option<String> = sqlx::query_scalar(FIND_FOREIGN_TABLE).bind(ours).fetch_optional(&mut *connection).await?;
+    if let Some(table) = foreign {
+        let message = format!(
+            "the table public.{table} is there, made by something else than billsync's migrations; nothing was changed. \
+             Adopt the database with `billsync migrate baseline`, or give billsync one of its own"
+        );
         return Err(StoreError::new(ErrorKind::Unavailable, message));
     }
     let before = list_applied_directly(connection).await?;

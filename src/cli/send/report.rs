@@ -127,7 +127,7 @@ impl Summary {
 fn complaint(one: &Outgoing, delivery: &Delivery, name: &str) -> Option<Complaint> {
     let (status, reason) = match &delivery.answer {
         Ok(answer) if answer.outcome.as_deref() == Some("failed") => (Some(answer.status), "taken as failed".to_owned()),
-        Ok(answer) if (200..300).contains(&answer.status) => return None,
+        Ok(answer) if answer.outcome.is_some() => return None,
         Ok(answer) => {
             (Some(answer.status), answer.detail.as_ref().map_or_else(|| name.to_owned(), |detail| format!("{name}: {detail}")))
         }

@@ -16,6 +16,9 @@ use super::{Backoff, Options, SubmitError};
 /// millisecond.
 const LINGER: Duration = Duration::from_micros(500);
 
+/// Who has not come by then did not come back: the load is over.
+const COMING_BACK: Duration = Duration::from_millis(10);
+
 /// After batches of so few events nobody is waited for: the writer has time for small ones.
 const FEW: usize = 4;
 
@@ -57,6 +60,7 @@ impl<T: Transactions> Writer<T> {
     /// All that waits, up to the bounds of a batch; the event that would exceed them is held over to the next. Under load also
     /// what comes within [`LINGER`], up to as many as were `answered` last.
     async fn next_batch(&mut self, held_over: &mut Option<Pending>, answered: usize) -> Option<Vec<Pending>> {
+        let begun = Instant::now();
         let first = match held_over.take() {
             Some(pending) => pending,
             None => self.receive().await?,
@@ -67,7 +71,7 @@ impl<T: Transactions> Writer<T> {
         {
             filling.take(pending, &self.desk.options);
         }
-        if answered > FEW {
+        if answered > FEW && begun.elapsed() < COMING_BACK {
             let until = Instant::now() + LINGER;
             let wanted = filling.batch.len().saturating_add(answered);
             while filling.batch.len() < wanted

@@ -182,6 +182,10 @@ async fn a_managed_database_is_refused_and_an_unmanaged_one_is_not_migrated_over
     assert!(complaints.contains("billsync migrate baseline"), "{complaints}");
     let left: i64 = database.ask("select count(*) from pg_namespace where nspname = 'billsync'").await;
     assert_eq!(left, 0, "what was refused is not begun, or it could not be adopted any more");
+    let database = made_by("create table campaigns (id integer primary key)").await;
+    let (code, _, complaints) = run_on(&database.url, &["migrate", "run"]);
+    assert_eq!(code, 1);
+    assert!(complaints.contains("public.campaigns is there"), "{complaints}");
 }
 
 #[tokio::test]

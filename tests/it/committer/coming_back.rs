@@ -42,6 +42,16 @@ async fn a_transaction_that_senders_come_back_into_is_bounded_in_events() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn long_after_a_burst_nobody_waits() {
+    let script = Script::succeeding_after(millis(3));
+    let committer = Committer::start_with(script.clone(), one_writer());
+    submit_all(&committer, (0..10).map(|n| event(format!("evt_{n}"), "cus_1")).collect()).await;
+    tokio::time::sleep(millis(20)).await;
+    let (_, took) = submit_all(&committer, vec![event("evt_late", "cus_1")]).await.remove(0);
+    assert_eq!(took, millis(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_burst_one_event_waits_a_moment_and_the_next_does_not() {
     let script = Script::succeeding_after(millis(3));
     let committer = Committer::start_with(script.clone(), one_writer());
