@@ -269,7 +269,7 @@ pub(super) async fn update(
         return Err(Problem::invalid("email_schedule_status", format_args!("has a key with NUL: {shown:?}")));
     }
     match update_user(services.store()?, clerk_id, update, &services.rules, &services.clock).await? {
-        Updated::Done => Ok(HttpResponse::Ok().json(find(&services, clerk_id).await?)),
+        Updated::Done(profile) => Ok(HttpResponse::Ok().json(User::new(*profile, services.clock.now()))),
         Updated::UnknownUser => Err(Problem::no_such("user")),
         Updated::UnknownEmail(key) => Err(unknown_email(&key)),
     }

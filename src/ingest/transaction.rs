@@ -271,7 +271,7 @@ async fn attempt(
     // microseconds, and the ledger's row has to name the payload's exactly.
     let now = clock.now().trunc_subsecs(6);
     let updated = work.change(tx, now).await?;
-    if updated.as_ref().is_some_and(|updated| *updated != Updated::Done) {
+    if matches!(updated, Some(Updated::UnknownUser | Updated::UnknownEmail(_))) {
         return Ok(Attempt::Done(Done { updated, ..Done::default() }));
     }
     let (clerk_ids, catalog_version) = (first.clerk_ids.clone(), first.catalog_version.clone());

@@ -3,41 +3,88 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use crate::store::error::StoreError;
 use crate::store::pool::{Store, Tx};
+use crate::store::profiles::{UserProfile, profile_columns};
 use crate::store::users::new_id;
 
+/// Behind a transaction pooler.
+const BEGIN_UPDATE: &str = "begin; set local statement_timeout = '10s'; set local lock_timeout = '2s'";
+
+/// The columns that may be set, by a pair of parameters each: whether it is set, and to what. NULL clears; columns that cannot
+/// be NULL get their default. $16: the mails that were sent, as JSON of key to instant.
+///
+/// The user's row is locked first, so that an update and whoever else changes or erases the user follow one another. Then the
+/// schedule of mails, whose entries must all be there, or nothing is written. What is answered of a table that is not written
+/// is what stood there when the statement began.
+macro_rules! update {
+    () => {
+        concat!(
+            "\
+        with owner as ( \
+            select u.* from public.users u where u.user_id = $1 for no key update \
+        ), mails as ( \
+            select d.id, d.email_schedule_status as schedule from owner o join public.user_system_data d on d.user_id = o.id \
+            where $16::text is not null for no key update of d \
+        ), sent as ( \
+            select m.key, m.value from jsonb_each($16::text::jsonb) m \
+        ), unknown as ( \
+            select s.key from sent s where not exists (select from mails m where m.schedule ? s.key) \
+        ), target as ( \
+            select o.id from owner o where not exists (select from unknown) \
+        ), users_written as ( \
+            update public.users u set \
+                business_name = case when $2 then $3 else u.business_name end, \
+                brand_description = case when $4 then $5 else u.brand_description end, \
+                industry = case when $6 then $7 else u.industry end, \
+                onboarding_step = case when $8 then coalesce($9, 'pending') else u.onboarding_step end, \
+                is_admin = case when $10 then coalesce($11, false) else u.is_admin end \
+            from target t where u.id = t.id and ($2 or $4 or $6 or $8 or $10) returning u.* \
+        ), subscriptions_written as ( \
+            insert into public.user_subscriptions as s (id, user_id, requested_plan, requested_at) \
+            select billsync.uuid_v7(), t.id, $13, $15 from target t where $12 or $14 \
+            on conflict (user_id) do update set \
+                requested_plan = case when $12 then excluded.requested_plan else s.requested_plan end, \
+                requested_at = case when $14 then excluded.requested_at else s.requested_at end \
+            returning s.* \
+        ), billing_made as ( \
+            insert into public.user_billing (id, user_id) select billsync.uuid_v7(), t.id from target t where $12 or $14 \
+            on conflict (user_id) do nothing \
+        ), usage_made as ( \
+            insert into public.user_usage (id, user_id) select billsync.uuid_v7(), t.id from target t where $12 or $14 \
+            on conflict (user_id) do nothing \
+        ), system_data_made as ( \
+            insert into public.user_system_data (id, user_id) select billsync.uuid_v7(), t.id from target t where $12 or $14 \
+            on conflict (user_id) do nothing \
+        ), system_data_written as ( \
+            update public.user_system_data d set email_schedule_status = d.email_schedule_status || ( \
+                select jsonb_object_agg(s.key, (d.email_schedule_status -> s.key) || jsonb_build_object('sent_at', s.value)) \
+                from sent s) \
+            from target t, mails m where d.id = m.id returning d.* \
+        ) \
+        select (select min(key collate \"C\") from unknown) as unknown_email, ",
+            profile_columns!(),
+            "from ( \
+            select * from users_written union all select * from owner where not exists (select from users_written)) u \
+        left join ( \
+            select * from subscriptions_written union all \
+            select c.* from owner o join public.user_subscriptions c on c.user_id = o.id \
+            where not exists (select from subscriptions_written)) s on s.user_id = u.id \
+        left join public.user_billing b on b.user_id = u.id \
+        left join public.user_usage g on g.user_id = u.id \
+        left join ( \
+            select * from system_data_written union all \
+            select c.* from owner o join public.user_system_data c on c.user_id = o.id \
+            where not exists (select from system_data_written)) d on d.user_id = u.id"
+        )
+    };
+}
+
 statements! {
-    /// One pair of parameters a column: whether it is set, and to what. NULL clears; columns that cannot be NULL get their
-    /// default.
-    WRITE_USER = "\
-        update public.users set \
-            business_name = case when $2 then $3 else business_name end, \
-            brand_description = case when $4 then $5 else brand_description end, \
-            industry = case when $6 then $7 else industry end, \
-            onboarding_step = case when $8 then coalesce($9, 'pending') else onboarding_step end, \
-            is_admin = case when $10 then coalesce($11, false) else is_admin end \
-        where user_id = $1";
-
-    WRITE_REQUEST = "\
-        update public.user_subscriptions s set \
-            requested_plan = case when $2 then $3 else s.requested_plan end, \
-            requested_at = case when $4 then $5 else s.requested_at end \
-        from public.users u where u.user_id = $1 and s.user_id = u.id";
-
-    /// Marks entries that exist; their other fields are the projection's. All of them or none.
-    MARK_EMAILS = "\
-        update public.user_system_data d set email_schedule_status = d.email_schedule_status || ( \
-            select jsonb_object_agg(m.key, (d.email_schedule_status -> m.key) || jsonb_build_object('sent_at', m.value)) \
-            from jsonb_each($2::text::jsonb) m) \
-        from public.users u where u.user_id = $1 and d.user_id = u.id \
-          and d.email_schedule_status ?& array(select jsonb_object_keys($2::text::jsonb))";
-
-    FIND_EMAIL_KEYS = "\
-        select k.key from public.users u join public.user_system_data d on d.user_id = u.id, \
-            jsonb_object_keys(d.email_schedule_status) as k(key) where u.user_id = $1";
+    UPDATE_PROFILE = update!();
 
     /// The rows that are missing, with their defaults: the projection fills them in the same transaction.
     ENSURE_ROWS = "\
@@ -58,7 +105,12 @@ statements! {
         ) \
         select exists (select from made)";
 
-    USER_EXISTS = "select 1 from public.users where user_id = $1";
+    /// Whether a user has all five rows.
+    HAS_ROWS = "\
+        select exists (select from public.users u \
+            join public.user_subscriptions s on s.user_id = u.id join public.user_billing b on b.user_id = u.id \
+            join public.user_usage g on g.user_id = u.id join public.user_system_data d on d.user_id = u.id \
+            where u.user_id = $1)";
 }
 
 /// What becomes of a column: `None` keeps it, `Some(None)` clears it.
@@ -86,87 +138,76 @@ impl ProfileUpdate {
         self.requested_plan.is_some() || self.requested_at.is_some()
     }
 
-    fn concerns_user(&self) -> bool {
-        self.business_name.is_some()
-            || self.brand_description.is_some()
-            || self.industry.is_some()
-            || self.onboarding_step.is_some()
-            || self.is_admin.is_some()
+    /// Key to instant, as JSON; `None` when no mail was sent.
+    fn marks(&self) -> Option<String> {
+        let marks = self.sent_emails.iter().map(|(key, at)| (key.clone(), serde_json::json!(at)));
+        if self.sent_emails.is_empty() { None } else { Some(Value::Object(marks.collect()).to_string()) }
     }
 }
 
 /// What became of an update.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Updated {
-    Done,
+    /// The profile as it is now, but for what the projection makes of the update.
+    Done(Box<UserProfile>),
     UnknownUser,
     /// No mail of that key is scheduled; nothing was written.
     UnknownEmail(String),
 }
 
+#[derive(FromRow)]
+struct UpdatedRow {
+    unknown_email: Option<String>,
+    #[sqlx(flatten)]
+    profile: UserProfile,
+}
+
 impl Store {
-    /// Writes columns that the projection does not read, each into its table, in one transaction. Those that it does read
-    /// are for `ingest::transaction::update_user`.
+    /// Writes columns that the projection does not read, each into its table, in one statement, which commits by itself.
+    /// Those that it does read are for `ingest::transaction::update_user`.
     pub async fn write_profile(&self, clerk_id: &str, update: &ProfileUpdate) -> Result<Updated, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_single(BEGIN_UPDATE).await?;
         match write(&mut tx, clerk_id, update).await {
-            Ok(Updated::Done) => tx.commit().await.map(|()| Updated::Done),
-            Ok(other) => {
-                tx.rollback().await;
-                Ok(other)
-            }
+            Ok(updated) => tx.commit().await.map(|()| updated),
             Err(error) => {
                 tx.roll_back_after(&error).await;
                 Err(error)
             }
         }
     }
+
+    /// Whether a user has all five rows.
+    pub async fn has_rows(&self, clerk_id: &str) -> Result<bool, StoreError> {
+        let found: Vec<(bool,)> = self.read(HAS_ROWS, |query| query.bind(clerk_id.to_owned())).await?;
+        Ok(found.into_iter().any(|(has_rows,)| has_rows))
+    }
 }
 
-/// Writes an update within a transaction, the tables in their fixed order.
+/// Writes an update within a transaction, in one statement; it writes all of it or nothing.
 pub async fn write(tx: &mut Tx, clerk_id: &str, update: &ProfileUpdate) -> Result<Updated, StoreError> {
-    let known: Option<(i32,)> = tx.query_as(USER_EXISTS).bind(clerk_id.to_owned()).fetch_optional(tx.connection()?).await?;
-    if known.is_none() {
-        return Ok(Updated::UnknownUser);
-    }
-    if update.concerns_user() {
-        let query = tx
-            .query(WRITE_USER)
-            .bind(clerk_id.to_owned())
-            .bind(update.business_name.is_some())
-            .bind(update.business_name.clone().flatten())
-            .bind(update.brand_description.is_some())
-            .bind(update.brand_description.clone().flatten())
-            .bind(update.industry.is_some())
-            .bind(update.industry.clone().flatten())
-            .bind(update.onboarding_step.is_some())
-            .bind(update.onboarding_step.clone().flatten())
-            .bind(update.is_admin.is_some())
-            .bind(update.is_admin.flatten());
-        query.execute(tx.connection()?).await?;
-    }
-    if update.concerns_projection() {
-        let query = tx
-            .query(WRITE_REQUEST)
-            .bind(clerk_id.to_owned())
-            .bind(update.requested_plan.is_some())
-            .bind(update.requested_plan.clone().flatten())
-            .bind(update.requested_at.is_some())
-            .bind(update.requested_at.flatten());
-        query.execute(tx.connection()?).await?;
-    }
-    if update.sent_emails.is_empty() { Ok(Updated::Done) } else { mark_emails(tx, clerk_id, &update.sent_emails).await }
-}
-
-async fn mark_emails(tx: &mut Tx, clerk_id: &str, sent: &[(String, Option<DateTime<Utc>>)]) -> Result<Updated, StoreError> {
-    let marks: serde_json::Map<String, Value> = sent.iter().map(|(key, at)| (key.clone(), serde_json::json!(at))).collect();
-    let query = tx.query(MARK_EMAILS).bind(clerk_id.to_owned()).bind(Value::Object(marks).to_string());
-    if query.execute(tx.connection()?).await?.rows_affected() > 0 {
-        return Ok(Updated::Done);
-    }
-    let keys: Vec<(String,)> = tx.query_as(FIND_EMAIL_KEYS).bind(clerk_id.to_owned()).fetch_all(tx.connection()?).await?;
-    let unknown = sent.iter().find(|(key, _)| !keys.iter().any(|(known,)| known == key));
-    Ok(unknown.map_or(Updated::Done, |(key, _)| Updated::UnknownEmail(key.clone())))
+    let query = tx
+        .query_as::<UpdatedRow>(UPDATE_PROFILE)
+        .bind(clerk_id.to_owned())
+        .bind(update.business_name.is_some())
+        .bind(update.business_name.clone().flatten())
+        .bind(update.brand_description.is_some())
+        .bind(update.brand_description.clone().flatten())
+        .bind(update.industry.is_some())
+        .bind(update.industry.clone().flatten())
+        .bind(update.onboarding_step.is_some())
+        .bind(update.onboarding_step.clone().flatten())
+        .bind(update.is_admin.is_some())
+        .bind(update.is_admin.flatten())
+        .bind(update.requested_plan.is_some())
+        .bind(update.requested_plan.clone().flatten())
+        .bind(update.requested_at.is_some())
+        .bind(update.requested_at.flatten())
+        .bind(update.marks());
+    Ok(match query.fetch_optional(tx.connection()?).await? {
+        None => Updated::UnknownUser,
+        Some(UpdatedRow { unknown_email: Some(key), .. }) => Updated::UnknownEmail(key),
+        Some(UpdatedRow { profile, .. }) => Updated::Done(Box::new(profile)),
+    })
 }
 
 /// Makes those of a user's five rows that are missing; true when `users` had none. The caller holds the user's lock and

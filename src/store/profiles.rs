@@ -11,12 +11,11 @@ use crate::store::error::StoreError;
 use crate::store::pool::{RowQuery, Store};
 use crate::store::raw_json::RawJson;
 
-/// Of a row that is missing, the columns that are never NULL have the table's defaults.
-macro_rules! profile {
+/// What a profile is made of. Of a row that is missing, the columns that are never NULL have the table's defaults.
+macro_rules! profile_columns {
     ($features:literal, $emails:literal) => {
         concat!(
-            "\
-        select u.id, u.user_id, u.email, u.full_name, u.business_name, u.brand_description, u.industry, u.onboarding_step, \
+            "u.id, u.user_id, u.email, u.full_name, u.business_name, u.brand_description, u.industry, u.onboarding_step, \
             u.is_admin, u.deleted_at, u.created_at, u.updated_at, \
             s.current_plan, s.intended_plan, coalesce(s.subscription_status, 'none') as subscription_status, \
             coalesce(s.trial_status, 'pending') as trial_status, s.trial_start_date, s.trial_end_date, \
@@ -35,16 +34,26 @@ macro_rules! profile {
             g.usage_reset_date, g.usage_anchor, g.usage_period_start, \
             d.signup_timestamp, ",
             $emails,
-            " as email_schedule_status, d.last_webhook_event, d.last_webhook_timestamp \
-        from public.users u \
+            " as email_schedule_status, d.last_webhook_event, d.last_webhook_timestamp "
+        )
+    };
+    () => {
+        profile_columns!("g.plan_features", "d.email_schedule_status")
+    };
+}
+pub(super) use profile_columns;
+
+macro_rules! profile {
+    ($($large:literal),*) => {
+        concat!(
+            "select ",
+            profile_columns!($($large),*),
+            "from public.users u \
         left join public.user_subscriptions s on s.user_id = u.id \
         left join public.user_billing b on b.user_id = u.id \
         left join public.user_usage g on g.user_id = u.id \
         left join public.user_system_data d on d.user_id = u.id "
         )
-    };
-    () => {
-        profile!("g.plan_features", "d.email_schedule_status")
     };
 }
 

@@ -11,6 +11,7 @@ mod parameters;
 mod pooled;
 mod profiles;
 mod sessions;
+mod updates;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -17,8 +17,8 @@ pub(super) enum ProfileChange {
     Ensure,
 }
 
-/// Writes an update of the application's own columns, and projects the user anew if the projection reads one of them, all in
-/// one transaction.
+/// Writes an update of the application's own columns, in one round trip; if the projection reads one of them, the user is
+/// projected anew in the same transaction. Gives the new profile back.
 pub async fn update_user(
     store: &Store,
     clerk_id: &str,
@@ -30,12 +30,23 @@ pub async fn update_user(
         return Ok(store.write_profile(clerk_id, &update).await?);
     }
     let done = change(store, "profile.update", clerk_id, &ProfileChange::Update(update), rules, clock).await?;
-    Ok(done.updated.unwrap_or(Updated::UnknownUser))
+    match done.updated {
+        // What was written came before the projection.
+        Some(Updated::Done(_)) => {
+            let profile = store.get_user_profile(clerk_id).await?;
+            Ok(profile.map_or(Updated::UnknownUser, |profile| Updated::Done(Box::new(profile))))
+        }
+        other => Ok(other.unwrap_or(Updated::UnknownUser)),
+    }
 }
 
 /// Makes the five rows of a user whom no event has made yet, or those that are missing, from what is known of them: however
-/// many callers come at once, one user. Returns whether a row had to be made or changed.
+/// many callers come at once, one user. Of one who has them all, that is found out in one round trip. Returns whether a row had
+/// to be made or changed.
 pub async fn ensure_user(store: &Store, clerk_id: &str, rules: &Rules, clock: &Clock) -> Result<bool, BatchError> {
+    if store.has_rows(clerk_id).await? {
+        return Ok(false);
+    }
     Ok(change(store, "user.ensure", clerk_id, &ProfileChange::Ensure, rules, clock).await?.users > 0)
 }
 
@@ -64,7 +75,7 @@ impl Work<'_> {
         let Work::Accounts { change: Some(change), clerk_ids: [clerk_id], .. } = self else { return Ok(None) };
         match change {
             ProfileChange::Update(update) => write_profile(tx, clerk_id, update).await.map(Some),
-            ProfileChange::Ensure => ensure_rows(tx, clerk_id, now).await.map(|_made| Some(Updated::Done)),
+            ProfileChange::Ensure => ensure_rows(tx, clerk_id, now).await.map(|_made| None),
         }
     }
 }
