@@ -10,6 +10,8 @@ mod deliver;
 mod demo;
 mod doctor;
 mod event_files;
+mod failure;
+mod healthcheck;
 mod import;
 mod inspect;
 mod interruption;
@@ -27,6 +29,7 @@ mod reset_usage;
 mod schedule;
 mod send;
 mod serve;
+mod server_address;
 mod stripe;
 mod stripe_progress;
 mod users;
@@ -37,12 +40,11 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::cli::database::UnusableDatabase;
-use crate::config::{Config, ConfigError, Flags};
+use crate::config::{Config, Flags};
 use crate::embedded_postgres::guard;
 use crate::telemetry;
 
-/// How a command ended. Errors end as [`Exit::Failure`], wrong settings as [`Exit::Usage`].
+/// How a command ended. Errors end as [`Exit::Failure`], a wrong command line or setting as [`Exit::Usage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Success = 0,
@@ -94,6 +96,7 @@ struct SettingFlags {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeCommand),
+    Healthcheck(healthcheck::HealthcheckCommand),
     Demo(demo::DemoCommand),
     Doctor(doctor::DoctorCommand),
     Migrate(migrate::MigrateCommand),
@@ -146,15 +149,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some((_, [command, rest @ ..])) = arguments.split_first()
         && command == guard::COMMAND
     {
-        return guard::run(rest).map_or_else(|error| report(&error.into()), |()| Exit::Success).into();
+        return guard::run(rest).map_or_else(|error| failure::tell(&error.into(), false), |()| Exit::Success).into();
     }
+    let json = failure::is_json_asked(&arguments);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing is left to do when even this cannot be written.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
-        }
+        Err(error) => return failure::tell_misunderstood(&error, json).into(),
     };
     // What TLS is made with, for every HTTP client of this process; there is none before it.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -167,7 +167,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Man(man)) => man.run(),
         Some(command) => Config::load(&cli.settings.to_flags()).map_err(Into::into).and_then(|config| command.run(&config)),
     };
-    ended.unwrap_or_else(|error| report(&error)).into()
+    ended.unwrap_or_else(|error| failure::tell(&error, json)).into()
 }
 
 impl Command {
@@ -176,6 +176,8 @@ impl Command {
             // It prints what the log would say.
             Command::Config(_) => {}
             Command::Serve(_) => start_log(config, "info")?,
+            // Its words are all that there is to say of a server's health.
+            Command::Healthcheck(_) => start_log(config, "error")?,
             // It forges a signature, and tells itself that this was refused.
             Command::Demo(_) => start_log(config, "error")?,
             // They read whole tables, and make indexes and rows: that this takes a while is no news.
@@ -185,6 +187,7 @@ impl Command {
         runtime()?.block_on(async {
             match self {
                 Command::Serve(command) => command.run(config).await,
+                Command::Healthcheck(command) => command.run(config).await,
                 Command::Demo(command) => command.run(config).await,
                 Command::Doctor(command) => command.run(config, &[]).await,
                 Command::Migrate(command) => command.run(config).await,
@@ -227,39 +230,6 @@ fn start_log(config: &Config, default: &str) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     Ok(())
-}
-
-/// Tells a person what went wrong, on the error stream.
-fn report(error: &anyhow::Error) -> Exit {
-    match error.downcast_ref::<ConfigError>() {
-        Some(refusal) => {
-            output::complain("billsync does not start with these settings:");
-            for problem in &refusal.problems {
-                output::complain(&format!("  {problem}"));
-            }
-            Exit::Usage
-        }
-        None => {
-            output::complain(&format!("error: {}", causes_once(error)));
-            if error.downcast_ref::<UnusableDatabase>().is_some() {
-                output::complain("`billsync doctor` tells what is wrong with a database, and what helps.");
-            }
-            Exit::Failure
-        }
-    }
-}
-
-/// An error and its causes in a line; those that an error above tells already are not told again.
-fn causes_once(error: &anyhow::Error) -> String {
-    let mut told = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.ends_with(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told
 }
 
 impl From<Exit> for ExitCode {

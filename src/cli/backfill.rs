@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::cli::Exit;
 use crate::cli::arguments::instant;
 use crate::cli::database::{Database, Schema};
+use crate::cli::failure::WrongUse;
 use crate::cli::output::{complain, print, print_json};
 use crate::cli::stripe::with_reconciler;
 use crate::cli::stripe_progress::StripeProgress;
@@ -73,7 +74,7 @@ impl BackfillCommand {
                 }
             }
             if stages.is_empty() {
-                bail!("neither STRIPE_API_KEY nor CLERK_SECRET_KEY is set: there is nobody to ask");
+                bail!(WrongUse("neither STRIPE_API_KEY nor CLERK_SECRET_KEY is set: there is nobody to ask".to_owned()));
             }
         } else {
             stages.retain(|stage| self.types.iter().any(|name| name == stage.name()));

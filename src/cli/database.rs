@@ -128,6 +128,11 @@ async fn connect(config: &Config, embedded: Option<&EmbeddedPostgres>, schema: S
 async fn expect_migrated(store: &Store) -> anyhow::Result<()> {
     let missing = store.missing_migrations().await?;
     if !missing.is_empty() {
+        if let Some(table) = store.find_foreign_table().await? {
+            bail!(
+                "the table public.{table} was made by something else than billsync: adopt the database with `billsync migrate baseline`"
+            );
+        }
         bail!("{} migrations have not run on this database: run `billsync migrate run`", missing.len());
     }
     Ok(())

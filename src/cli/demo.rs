@@ -10,13 +10,14 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
 use crate::cli::demo::deliver::{Delivered, Mishaps, Sender};
+use crate::cli::failure::WrongUse;
 use crate::cli::output::{print, print_json};
 use crate::cli::plans::{catalog_file, reproject_all};
 use crate::cli::profile_table::{profile_table, read_profiles};
@@ -53,10 +54,11 @@ struct Shown<'a> {
 impl DemoCommand {
     /// Runs the demo, and ends in order however far it came.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
-        ensure!(
-            config.report.iter().all(|line| line.name != "DATABASE_URL" || !line.source.starts_with("flag")),
-            "demo works on the embedded database alone: invented users have no business in a database that somebody uses"
-        );
+        if config.report.iter().any(|line| line.name == "DATABASE_URL" && line.source.starts_with("flag")) {
+            let why =
+                "demo works on the embedded database alone: invented users have no business in a database that somebody uses";
+            bail!(WrongUse(why.to_owned()));
+        }
         let mut config = Config { database_url: None, migration_database_url: None, pooler: Pooler::None, ..config.clone() };
         let secrets_file = secrets::complete(&mut config)?;
         let mut signals = EndSignals::listen()?;

@@ -7,7 +7,8 @@ use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::output::{complain, print};
+use crate::cli::failure::WrongUse;
+use crate::cli::output::print;
 use crate::cli::{Cli, Exit};
 use crate::config::SETTINGS;
 
@@ -41,23 +42,18 @@ impl ManCommand {
                 let written = write_pages(&root, folder)?;
                 print(&format!("Wrote {written} pages to {}.", folder.display()))?;
             }
-            None => match find(&root, &self.command) {
-                Ok(command) => print(&page(command)?)?,
-                Err(problem) => {
-                    complain(&problem);
-                    return Ok(Exit::Usage);
-                }
-            },
+            None => print(&page(find(&root, &self.command)?)?)?,
         }
         Ok(Exit::Success)
     }
 }
 
 /// The command that these words call; else what is wrong with them.
-fn find<'a>(root: &'a Command, words: &[String]) -> Result<&'a Command, String> {
+fn find<'a>(root: &'a Command, words: &[String]) -> Result<&'a Command, WrongUse> {
     words.iter().try_fold(root, |found, word| {
         let name = bin_name(found);
-        found.find_subcommand(word).ok_or_else(|| format!("there is no command {word:?} in `{name}`; see `{name} --help`"))
+        let unknown = || WrongUse(format!("there is no command {word:?} in `{name}`; see `{name} --help`"));
+        found.find_subcommand(word).ok_or_else(unknown)
     })
 }
 

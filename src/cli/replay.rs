@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use futures_util::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -49,9 +49,10 @@ const MAX_LISTED: usize = 20;
     What has been received before and had not failed is a duplicate and changes nothing. Clerk's events have no id of\n\
     their own: give the svix-id that they came with as a top-level \"svix_id\", else an id is made of the contents.\n\
     Exit code 1 when an event was refused or failed.")]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["paths", "failed", "event", "types", "user", "since"]))]
 pub struct ReplayCommand {
     /// Files or folders
-    #[arg(value_name = "PATH", required_unless_present = "ledger", conflicts_with = "ledger")]
+    #[arg(value_name = "PATH", conflicts_with = "ledger")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     choice: LedgerChoice,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::Exit;
 use crate::cli::arguments::instant;
 use crate::cli::database::{Database, Schema};
+use crate::cli::failure::WrongUse;
 use crate::cli::output::{print, print_json, table, time};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -43,7 +44,8 @@ impl ResetUsageCommand {
     /// Resets, or shows what a reset would do.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
         if !self.dry_run && self.at.is_some_and(|at| at > Clock::default().now()) {
-            bail!("--at is still to come: a period that has ended cannot be given back; add --dry-run to see what would end");
+            let why = "--at is still to come: a period that has ended cannot be given back; add --dry-run to see what would end";
+            bail!(WrongUse(why.to_owned()));
         }
         let database = Database::open(config, Schema::Expect).await?;
         let done = self.reset(config, &database.store).await;

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
+use crate::cli::failure::WrongUse;
 use crate::cli::output::{print, print_json, table, time};
 use crate::cli::stripe;
 use crate::clock::Clock;
@@ -65,10 +66,10 @@ impl ScheduleCommand {
     }
 }
 
-fn find<'a>(tasks: &'a [Task], name: &str) -> anyhow::Result<&'a Task> {
-    tasks.iter().find(|task| task.name == name).with_context(|| {
+fn find<'a>(tasks: &'a [Task], name: &str) -> Result<&'a Task, WrongUse> {
+    tasks.iter().find(|task| task.name == name).ok_or_else(|| {
         let names: Vec<&str> = tasks.iter().map(|task| task.name).collect();
-        format!("there is no task {name}: the tasks are {}", names.join(", "))
+        WrongUse(format!("there is no task {name}: the tasks are {}", names.join(", ")))
     })
 }
 

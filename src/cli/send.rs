@@ -9,10 +9,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::cli::Exit;
-use crate::cli::arguments::at_least_one;
+use crate::cli::arguments::{at_least_one, positive};
 use crate::cli::deliver::Courier;
 use crate::cli::demo::secrets;
 use crate::cli::event_files::no_event_in;
@@ -20,6 +20,7 @@ use crate::cli::output::{complain, print, print_json};
 use crate::cli::send::delivery::{Pace, deliver_all};
 use crate::cli::send::report::Summary;
 use crate::cli::send::selection::Outgoing;
+use crate::cli::server_address::ServerAddress;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Secret};
 use crate::domain::event::Provider;
@@ -35,15 +36,16 @@ use crate::domain::event::Provider;
     A delivery that gets no answer, 429 or 5xx is repeated at the provider's intervals (5 s, 5 min, 30 min, 2 h, …),\n\
     made shorter by --time-scale. With a concurrency of 1 the events are delivered one after the other.\n\
     Exit code 1 when an event was not taken, or taken as `failed`.")]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["paths", "story"]))]
 pub struct SendCommand {
     /// Files or folders
-    #[arg(value_name = "PATH", required_unless_present = "story")]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The server: its address, with or without /webhooks/stripe
-    #[arg(long, value_name = "URL")]
-    to: String,
+    #[arg(long, value_name = "URL", value_parser = ServerAddress::parse)]
+    to: ServerAddress,
     /// A built-in story: ada, ben, cleo, dan, eve, finn, or all; may be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = selection::story_name)]
     story: Vec<String>,
     /// Deliver in a random order
     #[arg(long)]
@@ -76,11 +78,6 @@ pub struct SendCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|number| (1e-6..=1e9).contains(number));
-    number.ok_or_else(|| "has to be a number from 0.000001 to 1000000000".to_owned())
 }
 
 impl SendCommand {

@@ -5,12 +5,12 @@ mod ensure;
 mod link;
 mod list;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::clerk_api::{ClerkApi, DEFAULT_BASE, Options};
 use crate::cli::Exit;
 use crate::cli::database::{Database, Schema};
+use crate::cli::failure::WrongUse;
 use crate::cli::users::delete::DeleteArgs;
 use crate::cli::users::ensure::EnsureArgs;
 use crate::cli::users::link::{LinkArgs, UnlinkArgs};
@@ -56,7 +56,8 @@ impl UsersCommand {
 /// A client of Clerk's API by the settings.
 pub fn clerk_api(config: &Config) -> anyhow::Result<ClerkApi> {
     let key = config.clerk_secret_key.clone();
-    let key = key.context("CLERK_SECRET_KEY is not set: take the secret key from Clerk's Dashboard under API keys")?;
+    let unset = || WrongUse("CLERK_SECRET_KEY is not set: take the secret key from Clerk's Dashboard under API keys".to_owned());
+    let key = key.ok_or_else(unset)?;
     let base = config.clerk_api_base.as_deref().unwrap_or(DEFAULT_BASE);
     Ok(ClerkApi::new(key, base, Options::default(), Clock::System)?)
 }

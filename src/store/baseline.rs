@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 pub use adoption::Adopted;
 pub use step::{Comparison, Difference};
 
-use crate::store::baseline::compare::{Expected, compare};
+use crate::store::baseline::compare::{Expected, compare, is_anything_there};
 use crate::store::baseline::schema::Schema;
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::migrations::{MIGRATOR_LOCK, migrator};
@@ -76,6 +76,11 @@ async fn run(connection: &mut PgConnection, now: DateTime<Utc>, dry_run: bool) -
     let migrator = migrator();
     let expected = read_expected(&mut tx, &migrator).await?;
     let theirs = Schema::read(&mut tx, "public").await?;
+    if !is_anything_there(&theirs, &expected) {
+        let message = "there is nothing to adopt: schema public has none of the tables that billsync keeps. `billsync migrate run` \
+            makes them, beside whatever else is there";
+        return Err(StoreError::new(ErrorKind::Unavailable, message));
+    }
     let mut comparison = compare(theirs, &expected, false);
     if !comparison.differences.is_empty() {
         count_rows(&mut tx, &mut comparison).await?;

@@ -136,6 +136,15 @@ impl Store {
         Ok(dropped.into_iter().map(|(name,)| name).collect())
     }
 
+    /// A table that has a name of ours, made by something else, in a database where no migration has begun.
+    pub async fn find_foreign_table(&self) -> Result<Option<String>, StoreError> {
+        let mut tx = self.begin().await?;
+        let ours = schema_of_migrations().application_tables();
+        let found: Option<(String,)> = tx.query_as(FIND_FOREIGN_TABLE).bind(ours).fetch_optional(tx.connection()?).await?;
+        tx.commit().await?;
+        Ok(found.map(|(table,)| table))
+    }
+
     async fn run_migrations(&self) -> Result<Vec<i64>, StoreError> {
         let mut connection = self.connect_directly().await?;
         let result = run_locked(&mut connection).await;

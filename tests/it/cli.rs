@@ -3,10 +3,12 @@
 mod bench;
 mod demo;
 mod doctor;
+mod healthcheck;
 mod help;
 mod inspecting_database;
 mod inspection;
 mod logs;
+mod mistakes;
 mod replaying;
 mod sending;
 mod serving;
@@ -61,16 +63,6 @@ fn alone_it_prints_help() {
         assert!(printed.contains(command), "{printed}");
     }
     assert!(!printed.contains("postgres-guard"), "{printed}");
-}
-
-#[test]
-fn a_wrong_command_line_is_exit_code_2() {
-    for arguments in
-        [&["serv"][..], &["serve", "--port", "1"], &["inspect", "user"], &["replay"], &["plans"], &["serve", "--set", "x"]]
-    {
-        let (code, printed, complaints) = run(&mut billsync(arguments));
-        assert_eq!((code, printed.as_str()), (2, ""), "{arguments:?}: {complaints}");
-    }
 }
 
 #[test]
@@ -177,12 +169,4 @@ async fn a_database_that_cannot_be_used_is_named_with_what_helps() {
         assert_eq!(code, 1);
         assert!(complaints.contains("billsync migrate run"), "{complaints}");
     }
-}
-
-#[test]
-fn a_period_is_not_ended_ahead_of_its_time() {
-    let command = ["reset-usage", "--at", "2999-01-01T00:00:00Z"];
-    let (code, printed, complaints) = run(&mut billsync(&command));
-    assert_eq!((code, printed.as_str()), (1, ""), "{complaints}");
-    assert!(complaints.contains("--dry-run"), "{complaints}");
 }

@@ -7,17 +7,20 @@ mod report;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::cli::Exit;
+use crate::cli::arguments::positive;
 use crate::cli::bench::ingest::events::Mix;
 use crate::cli::bench::ingest::load::{Extent, Load};
 use crate::cli::bench::ingest::report::{Budget, Report};
 use crate::cli::deliver::{Answer, Courier};
 use crate::cli::demo::deliver::new_run;
 use crate::cli::demo::secrets;
+use crate::cli::failure::WrongUse;
 use crate::cli::output::{complain, print, print_json};
+use crate::cli::server_address::ServerAddress;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Secret};
 use crate::http::end_signals::EndSignals;
@@ -39,8 +42,8 @@ use crate::http::end_signals::EndSignals;
     Exit code 3 when it was slower than --min-rate or --max-p99 allow, 1 when an event was not taken.")]
 pub struct IngestCommand {
     /// The server: its address, with or without /webhooks/stripe
-    #[arg(long, value_name = "URL")]
-    to: String,
+    #[arg(long, value_name = "URL", value_parser = ServerAddress::parse)]
+    to: ServerAddress,
     /// Deliveries on their way at a time
     #[arg(long, value_name = "N", default_value = "64", value_parser = parse_concurrency)]
     concurrency: NonZeroUsize,
@@ -68,11 +71,6 @@ pub struct IngestCommand {
     json: bool,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "has to be a number above 0".to_owned())
-}
-
 /// As many sockets as an ordinary limit of open files allows.
 fn parse_concurrency(text: &str) -> Result<NonZeroUsize, String> {
     let number = text.parse::<NonZeroUsize>().ok().filter(|number| number.get() <= 900);
@@ -83,15 +81,10 @@ impl IngestCommand {
     /// Makes the users, measures, and judges.
     pub async fn run(&self, config: &Config) -> anyhow::Result<Exit> {
         let mut signals = EndSignals::listen().context("cannot listen for signals")?;
+        self.ask_for_consent()?;
         let (stripe, clerk) = find_secrets(config)?;
         let mix = Mix::new(&new_run(), Clock::System.now(), stripe.is_some(), clerk.is_some())?;
         let courier = Courier::new(&self.to, stripe, clerk, Clock::System)?;
-        ensure!(
-            courier.is_local() || self.yes,
-            "{} is not on this machine: add --yes to write {} made-up users and their events into its database, where they stay",
-            courier.server(),
-            self.users
-        );
         complain(&format!(
             "writing {} made-up users, user_bench_{}_1 and on, and events of theirs into the database of {}",
             self.users,
@@ -122,6 +115,16 @@ impl IngestCommand {
         }
         report.advice().iter().for_each(|line| complain(line));
         Ok(report.exit())
+    }
+
+    fn ask_for_consent(&self) -> Result<(), WrongUse> {
+        if self.to.is_local() || self.yes {
+            return Ok(());
+        }
+        Err(WrongUse(format!(
+            "{} is not on this machine: add --yes to write {} made-up users and their events into its database, where they stay",
+            self.to, self.users
+        )))
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::deliver::{Courier, Webhook};
 use crate::cli::demo::stories::{Order, STORIES, Story, Template};
 use crate::cli::demo::template::fill;
+use crate::cli::server_address::ServerAddress;
 use crate::clock::Clock;
 use crate::config::Secret;
 
@@ -47,8 +48,9 @@ impl Sender {
     pub fn new(base: &str, stripe_secret: Secret, clerk_secret: Secret, clock: Clock) -> anyhow::Result<Sender> {
         // Whole seconds, which is all that Stripe's times have.
         let now = clock.now().trunc_subsecs(0);
-        let forger = Courier::new(base, Some(Secret::new("whsec_of_somebody_else")), None, clock.clone())?;
-        let courier = Courier::new(base, Some(stripe_secret), Some(clerk_secret), clock)?;
+        let server = ServerAddress::parse(base).map_err(anyhow::Error::msg)?;
+        let forger = Courier::new(&server, Some(Secret::new("whsec_of_somebody_else")), None, clock.clone())?;
+        let courier = Courier::new(&server, Some(stripe_secret), Some(clerk_secret), clock)?;
         Ok(Sender { courier, forger, now, run: new_run() })
     }
 

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::cli::causes_once;
 use crate::cli::database::{Database, Schema};
 use crate::cli::doctor::finding::Findings;
+use crate::cli::failure::causes_once;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl, Pooler};
 use crate::embedded_postgres::{EmbeddedPostgres, guard};

@@ -43,8 +43,7 @@ pub async fn check(store: &Store, findings: &mut Findings) -> Tables {
         );
     }
     if !pending.is_empty() {
-        let what = format!("{} of {} migrations have not run: {}", pending.len(), status.len(), pending.join(", "));
-        findings.error("schema", what, "billsync migrate run");
+        tell_of_pending(store, &pending, status.len(), findings).await;
     } else if !findings.has_trouble("schema") {
         findings.ok("schema", format!("all {} migrations have run", status.len()));
     }
@@ -55,6 +54,24 @@ pub async fn check(store: &Store, findings: &mut Findings) -> Tables {
     check_indexes(store, unknown > 0, findings).await;
     check_partitions(store, findings).await;
     Tables::There
+}
+
+/// Migrations do not run over tables that something else has made.
+async fn tell_of_pending(store: &Store, pending: &[String], known: usize, findings: &mut Findings) {
+    match store.find_foreign_table().await {
+        Ok(Some(table)) => findings.error(
+            "schema",
+            format!(
+                "the table public.{table} is there, made by something else than billsync's migrations, of which none has run"
+            ),
+            "billsync migrate baseline > mend.sql   # what differs, as SQL; nothing is changed until it is run",
+        ),
+        Ok(None) => {
+            let what = format!("{} of {known} migrations have not run: {}", pending.len(), pending.join(", "));
+            findings.error("schema", what, "billsync migrate run");
+        }
+        Err(error) => cannot_tell("schema", "whose the tables are", &error, findings),
+    }
 }
 
 async fn check_unfinished(store: &Store, findings: &mut Findings) {

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Exit;
+use crate::cli::failure::WrongUse;
 use crate::cli::output::{complain, print, print_json};
 use crate::config::{Config, Pooler};
 use crate::http::end_signals::EndSignals;
@@ -55,7 +56,8 @@ struct Watch<'a> {
 /// Mends every index that is not as the migrations make it.
 pub async fn run(config: &Config, store: &Store, json: bool) -> anyhow::Result<Exit> {
     if config.pooler == Pooler::Transaction && config.migration_database_url.is_none() {
-        bail!("indexes are made in a session of their own: set BILLSYNC_MIGRATION_DATABASE_URL to a direct connection");
+        let why = "indexes are made in a session of their own: set BILLSYNC_MIGRATION_DATABASE_URL to a direct connection";
+        bail!(WrongUse(why.to_owned()));
     }
     let status = store.migration_status().await?;
     if status.iter().any(|migration| matches!(migration.state, MigrationState::Unknown(_))) {

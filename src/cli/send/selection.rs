@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 
@@ -34,20 +33,24 @@ pub fn read(paths: &[PathBuf], stories: &[String], now: DateTime<Utc>) -> anyhow
     // Whole seconds, which is all that Stripe's times have.
     let (now, run) = (now.trunc_subsecs(0), new_run());
     for name in stories {
-        for story in find_stories(name)? {
+        for story in find_stories(name) {
             outgoing.extend(read_story(story, now, &run)?);
         }
     }
     Ok(outgoing)
 }
 
-fn find_stories(name: &str) -> anyhow::Result<Vec<&'static Story>> {
-    let found: Vec<&Story> = STORIES.iter().filter(|story| name == "all" || name.eq_ignore_ascii_case(story.person)).collect();
-    if found.is_empty() {
-        let known: Vec<&str> = STORIES.iter().map(|story| story.person).collect();
-        bail!("there is no story {name:?}; there are {}, and all", known.join(", "));
+/// Refuses a name that no story has.
+pub fn story_name(name: &str) -> Result<String, String> {
+    if find_stories(name).next().is_some() {
+        return Ok(name.to_owned());
     }
-    Ok(found)
+    let known: Vec<&str> = STORIES.iter().map(|story| story.person).collect();
+    Err(format!("there are {}, and all", known.join(", ")))
+}
+
+fn find_stories(name: &str) -> impl Iterator<Item = &'static Story> {
+    STORIES.iter().filter(move |story| name == "all" || name.eq_ignore_ascii_case(story.person))
 }
 
 fn read_story(story: &Story, now: DateTime<Utc>, run: &str) -> anyhow::Result<Vec<Outgoing>> {

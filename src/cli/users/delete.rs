@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::Exit;
+use crate::cli::failure::WrongUse;
 use crate::cli::output::{complain, print, print_json, table};
 use crate::cli::users::link::clerk_id;
 use crate::clock::Clock;
@@ -37,6 +38,9 @@ pub struct DeleteArgs {
 impl DeleteArgs {
     /// Asks, and erases.
     pub async fn run(&self, config: &Config, store: &Store) -> anyhow::Result<Exit> {
+        if !self.yes && !std::io::stdin().is_terminal() {
+            bail!(WrongUse("this cannot be undone: add --yes where nobody can be asked".to_owned()));
+        }
         let person = store.find_person(&self.user).await?;
         let erased_before = store.is_erased(&self.user).await?;
         if person.is_unknown() && !erased_before {
@@ -64,9 +68,6 @@ impl DeleteArgs {
     }
 
     fn confirm(&self, person: &Person) -> anyhow::Result<bool> {
-        if !std::io::stdin().is_terminal() {
-            bail!("this cannot be undone: add --yes where nobody can be asked");
-        }
         complain(&format!(
             "{} ({}, {}), customers {}, {} events: erase all of it? This cannot be undone. Type the Clerk id to go on:",
             self.user,

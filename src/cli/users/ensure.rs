@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
@@ -40,12 +40,13 @@ struct Position {
 #[command(after_help = "Examples:\n  billsync users ensure user_2abc user_2def\n  billsync users ensure --all --json\n\n\
     Needs CLERK_SECRET_KEY. What Clerk says goes the same way as a webhook, so it may run beside `serve`, and be\n\
     repeated: a user who is known, and as new, stays as is. An --all that was interrupted goes on where it ended, within a day. Exit code 1 when a user is not to be had.")]
+#[command(group = ArgGroup::new("who").required(true).args(["ids", "all"]))]
 pub struct EnsureArgs {
     /// Clerk user ids
-    #[arg(value_name = "ID", required_unless_present = "all")]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// Every user of the Clerk instance
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long)]
     all: bool,
     /// Print JSON
     #[arg(long)]

@@ -1,10 +1,11 @@
 //! `billsync users link` and `unlink`: an operator's word on whose a Stripe customer is.
 
 use anyhow::ensure;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use crate::cli::Exit;
+use crate::cli::arguments::reason;
 use crate::cli::output::{complain, print, print_json};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -18,18 +19,19 @@ use crate::store::Store;
     billsync users link --customer cus_123 --nobody\n\n\
     An operator's word is stronger than any other evidence and holds until `billsync users unlink`. The rows of whoever loses\n\
     and of whoever gains the customer change in the same transaction; `billsync inspect user` shows the link and the reason.")]
+#[command(group = ArgGroup::new("whose").required(true).args(["user", "nobody"]))]
 pub struct LinkArgs {
     /// The Stripe customer
     #[arg(long, value_name = "CUSTOMER_ID", value_parser = customer_id)]
     customer: String,
     /// The Clerk user whose it is, who need not be known yet
-    #[arg(long, value_name = "CLERK_ID", required_unless_present = "nobody", value_parser = clerk_id)]
+    #[arg(long, value_name = "CLERK_ID", value_parser = clerk_id)]
     user: Option<String>,
     /// It is nobody's, whatever anything else says
-    #[arg(long, conflicts_with = "user")]
+    #[arg(long)]
     nobody: bool,
     /// Why, for whoever reads the ledger
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -44,7 +46,7 @@ pub struct UnlinkArgs {
     #[arg(long, value_name = "CUSTOMER_ID", value_parser = customer_id)]
     customer: String,
     /// Why, for whoever reads the ledger
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -69,8 +71,6 @@ impl UnlinkArgs {
 }
 
 async fn apply(change: &OperatorChange, config: &Config, store: &Store, json: bool) -> anyhow::Result<Exit> {
-    let reason_fits = change.reason.as_ref().is_none_or(|reason| reason.chars().count() <= 500 && !reason.contains('\0'));
-    ensure!(reason_fits, "--reason has more than 500 characters");
     let linked = link_by_operator(store, change, &config.rules, &Clock::System).await?;
     ensure!(!linked.refused, "that user was erased: nothing is kept of them any more, and nothing can be linked to them");
     if json {

@@ -52,6 +52,15 @@ pub(super) fn compare(theirs: Schema, expected: &Expected, is_complete: bool) ->
     comparison
 }
 
+/// Whether any table is there that is ours, whatever it is called, or that ours are filled from.
+pub(super) fn is_anything_there(theirs: &Schema, expected: &Expected) -> bool {
+    theirs
+        .relations
+        .keys()
+        .map(|name| snake_case(name))
+        .any(|name| name == PROFILES || expected.application.relations.contains_key(&name))
+}
+
 /// A default that calls a function of ours cannot be there before the migrations are.
 fn is_our_own(default: &str) -> bool {
     default.contains("billsync.")

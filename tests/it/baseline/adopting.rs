@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{DRIZZLE, OLDER_LAYOUT, PRISMA, adopt, baseline, made_by, mend, plans_fixture};
 use crate::cli::{on, run_on};
-use crate::support::database::{TestDatabase, empty_database};
+use crate::support::database::TestDatabase;
 use crate::support::events::{customer_created, subscription_updated, user_created};
 use crate::support::server::server_on;
 
@@ -121,10 +121,14 @@ async fn the_older_layout_is_adopted_and_its_ids_go_on_meaning_the_same_users() 
 }
 
 #[tokio::test]
-async fn an_empty_database_gets_every_table() {
-    let database = empty_database().await;
+async fn a_database_with_one_table_gets_every_other() {
+    let database =
+        made_by("create table users (id uuid primary key default gen_random_uuid(), user_id text not null unique)").await;
     let found = baseline(&database, 3);
-    assert!(found["differences"].as_array().unwrap().iter().any(|d| d["table"] == "users" && d["found"] == "missing"), "{found}");
+    assert!(
+        found["differences"].as_array().unwrap().iter().any(|d| d["table"] == "campaigns" && d["found"] == "missing"),
+        "{found}"
+    );
     let adopted = adopt(&database).await;
     assert_eq!(adopted["adopted"]["users"], 0);
     let server = server_on(&database.url, Options::default()).await;
@@ -186,6 +190,31 @@ async fn a_managed_database_is_refused_and_an_unmanaged_one_is_not_migrated_over
     let (code, _, complaints) = run_on(&database.url, &["migrate", "run"]);
     assert_eq!(code, 1);
     assert!(complaints.contains("public.campaigns is there"), "{complaints}");
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_to_adopt_it_says_what_makes_the_tables() {
+    for made in
+        ["select 1", "create table posts (id integer primary key); create view campaigns_of_posts as select id from posts"]
+    {
+        let database = made_by(made).await;
+        for arguments in [&["migrate", "baseline"][..], &["migrate", "baseline", "--dry-run", "--json"]] {
+            let (code, printed, complaints) = run_on(&database.url, arguments);
+            assert_eq!((code, printed.as_str()), (1, ""), "{complaints}");
+            assert!(complaints.contains("nothing to adopt") && complaints.contains("`billsync migrate run`"), "{complaints}");
+        }
+        on(&database.url, &["migrate", "run"], 0);
+    }
+}
+
+#[tokio::test]
+async fn whoever_finds_tables_of_others_says_at_once_how_to_adopt_them() {
+    let database = made_by(DRIZZLE).await;
+    let diagnosis = on(&database.url, &["doctor", "--offline", "--problems"], 1);
+    assert!(diagnosis.contains("fix: billsync migrate baseline > mend.sql"), "{diagnosis}");
+    assert!(!diagnosis.contains("migrate run") && !diagnosis.contains("have not run"), "{diagnosis}");
+    let (code, _, complaints) = run_on(&database.url, &["plans", "list"]);
+    assert!(code == 1 && complaints.contains("billsync migrate baseline") && !complaints.contains("migrate run"), "{complaints}");
 }
 
 #[tokio::test]

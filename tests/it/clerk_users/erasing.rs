@@ -192,7 +192,7 @@ async fn the_command_asks_says_what_it_did_and_what_goes_on() {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     };
     let (code, _, complaints) = run(&["users", "delete", USER]).await;
-    assert!(code == 1 && complaints.contains("--yes"), "{complaints}");
+    assert!(code == 2 && complaints.contains("--yes"), "{complaints}");
     assert_eq!(database.ask::<i64>("select count(*) from public.users").await, 1, "nothing happens unasked");
     let (code, said, complaints) = run(&["users", "delete", USER, "--yes"]).await;
     assert!(code == 0 && said.contains("is erased") && said.contains("cus_z"), "{said}{complaints}");

@@ -43,6 +43,6 @@ fn it_shows_every_story_and_can_be_run_again() {
 fn it_refuses_to_invent_users_in_a_database_of_somebodys() {
     let folder = tempfile::tempdir().unwrap();
     let (code, _, complaints) = demo(folder.path(), &["demo", "--exit", "--database-url", "postgres://u@127.0.0.1:1/db"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert!(complaints.contains("embedded database alone"), "{complaints}");
 }

@@ -99,11 +99,12 @@ fn what_cannot_be_sent_is_told_before_anything_is() {
     let nobody = "http://127.0.0.1:1";
     let (_, complaints) = send(&["--story", "ada", "--to", nobody], 1);
     assert!(complaints.contains("127.0.0.1:1/ does not answer: is the server running"), "{complaints}");
-    let (_, complaints) = send(&["--story", "zoe", "--to", nobody], 1);
+    let (_, complaints) = send(&["--story", "zoe", "--to", nobody], 2);
     assert!(complaints.contains("there are ada, ben"), "{complaints}");
-    let (_, complaints) = send(&["--story", "ada", "--to", "localhost"], 1);
+    let (_, complaints) = send(&["--story", "ada", "--to", "localhost"], 2);
     assert!(complaints.contains("is no address of a server"), "{complaints}");
-    send(&["--to", nobody], 2);
+    let (_, complaints) = send(&["--to", nobody], 2);
+    assert!(complaints.contains("--story <NAME>"), "{complaints}");
     for rate in ["0", "1e-300", "1e300", "NaN"] {
         send(&["--story", "ada", "--to", nobody, "--rate", rate], 2);
     }

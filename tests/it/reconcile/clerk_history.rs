@@ -126,7 +126,7 @@ async fn without_a_key_of_clerks_it_says_so() {
         let mut command = billsync(&[("DATABASE_URL", &world.database.url)]);
         command.args(arguments).stderr(Stdio::piped());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let shown = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(shown.contains(expected), "{arguments:?}: {shown}");
     }

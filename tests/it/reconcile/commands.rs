@@ -81,7 +81,7 @@ async fn what_is_wrong_is_said_without_the_key() {
         assert!(!text(&output).contains("51Fake"), "{}", text(&output));
     }
     let output = run_with(&world, &["reconcile", "--all"], None).await;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("STRIPE_API_KEY is not set"), "{}", text(&output));
 }
 

@@ -1,6 +1,7 @@
 //! What a query may take: so much for its kind, unless the command line says otherwise.
 
-use crate::cli::bench::queries::cases::{Case, Kind};
+use crate::cli::arguments::positive;
+use crate::cli::bench::queries::cases::{self, Case, Kind};
 
 /// The budgets of [`Kind::milliseconds`], for people.
 pub const DEFAULTS_TOLD: &str =
@@ -25,14 +26,13 @@ pub struct Override {
 }
 
 impl Override {
-    /// Reads it as it stands on the command line.
+    /// Reads it as it stands on the command line. A word of no query would be a budget that nothing is held to.
     pub fn parse(text: &str) -> Result<Override, String> {
         let (word, number) = match text.rsplit_once('=') {
-            Some((word, number)) => (Some(word.to_owned()), number),
+            Some((word, number)) => (Some(cases::word(word)?), number),
             None => (None, text),
         };
-        let milliseconds = number.parse::<f64>().ok().filter(|it| it.is_finite() && *it > 0.0);
-        let milliseconds = milliseconds.ok_or("has to be a number of milliseconds above 0, or WORD=MS")?;
+        let milliseconds = positive(number).map_err(|_no_number| "has to be a number of milliseconds above 0, or WORD=MS")?;
         Ok(Override { word, milliseconds })
     }
 }
@@ -60,12 +60,11 @@ impl Budgets<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::queries::cases;
 
     #[test]
     fn an_override_of_a_word_wins_over_one_of_all() {
         let parse = |text: &str| Override::parse(text).expect("an override");
-        let cases = cases::select(None).expect("there are some");
+        let cases = cases::select(None);
         let of = |overrides: &[Override], name: &str| {
             let case = cases.iter().find(|case| case.name == name).expect("a case");
             Budgets::new(overrides).of(case)
@@ -74,7 +73,7 @@ mod tests {
         let overrides = [parse("dashboard=200"), parse("50")];
         assert_eq!((of(&overrides, "dashboard"), of(&overrides, "users: newest")), (200.0, 50.0));
         assert_eq!(of(&[parse("1"), parse("2")], "dashboard"), 2.0);
-        for wrong in ["", "x", "0", "-1", "inf", "NaN", "dashboard=", "dashboard=x"] {
+        for wrong in ["", "x", "0", "-1", "inf", "NaN", "dashboard=", "dashboard=x", "=5", "dashbord=5"] {
             assert!(Override::parse(wrong).is_err(), "{wrong}");
         }
     }

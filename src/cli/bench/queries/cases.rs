@@ -4,7 +4,8 @@
 mod lists;
 mod rows;
 
-use anyhow::ensure;
+use std::collections::BTreeSet;
+
 use futures_util::future::BoxFuture;
 
 use crate::cli::bench::queries::subjects::Subjects;
@@ -55,13 +56,19 @@ impl Case {
 }
 
 /// All, or those with that word in their name.
-pub fn select(word: Option<&str>) -> anyhow::Result<Vec<Case>> {
-    let mut cases: Vec<Case> = rows::all().into_iter().chain(lists::all()).collect();
-    if let Some(word) = word {
-        cases.retain(|case| case.name.contains(word));
-        ensure!(!cases.is_empty(), "no query has {word:?} in its name; without --only all are measured, with their names");
+pub fn select(word: Option<&str>) -> Vec<Case> {
+    let all = rows::all().into_iter().chain(lists::all());
+    all.filter(|case| word.is_none_or(|word| case.name.contains(word))).collect()
+}
+
+/// Refuses a word that is in no query's name.
+pub fn word(text: &str) -> Result<String, String> {
+    if !text.is_empty() && !select(Some(text)).is_empty() {
+        return Ok(text.to_owned());
     }
-    Ok(cases)
+    let groups: BTreeSet<&str> = select(None).into_iter().filter_map(|case| case.name.split(':').next()).collect();
+    let groups: Vec<&str> = groups.into_iter().collect();
+    Err(format!("no query has {text:?} in its name; their names begin with {}", groups.join(", ")))
 }
 
 #[cfg(test)]
@@ -70,11 +77,12 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_can_be_selected() {
-        let all = select(None).expect("there are some");
-        let names: std::collections::BTreeSet<&str> = all.iter().map(|case| case.name).collect();
+        let all = select(None);
+        let names: BTreeSet<&str> = all.iter().map(|case| case.name).collect();
         assert_eq!(names.len(), all.len());
-        let jobs = select(Some("jobs")).expect("there are some");
+        let jobs = select(Some("jobs"));
         assert!(jobs.len() > 5 && jobs.len() < all.len());
-        assert!(select(Some("nothing of this name")).is_err());
+        assert_eq!(word("jobs"), Ok("jobs".to_owned()));
+        assert!(word("").is_err() && word("jbos").is_err_and(|told| told.contains("campaigns, ")), "{:?}", word("jbos"));
     }
 }

@@ -116,10 +116,10 @@ fn what_cannot_be_measured_is_refused_before_anything_is_sent() {
         bench(&[&["--to", nobody], wrong].concat(), 2);
     }
     bench(&[], 2);
-    let (_, complaints) = bench(&["--to", "localhost"], 1);
+    let (_, complaints) = bench(&["--to", "localhost"], 2);
     assert!(complaints.contains("is no address of a server"), "{complaints}");
     // An address that is reserved for documentation.
-    let (_, complaints) = bench(&["--to", "http://192.0.2.1"], 1);
+    let (_, complaints) = bench(&["--to", "http://192.0.2.1"], 2);
     assert!(complaints.contains("is not on this machine: add --yes to write 1000 made-up users"), "{complaints}");
 
     let folder = tempfile::tempdir().unwrap();

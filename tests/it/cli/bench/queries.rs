@@ -113,7 +113,8 @@ fn what_cannot_be_measured_is_refused_with_what_to_do() {
     refused(&["--runs", "0"], 2, "--runs");
     refused(&["--budget", "x"], 2, "number of milliseconds");
     refused(&["--database", "Bench; drop"], 2, "lower-case letters");
-    refused(&["--only", "nothing of that name"], 1, "no query has");
+    refused(&["--only", "nothing of that name"], 2, "no query has");
+    refused(&["--budget", "dashbord=200"], 2, "no query has \"dashbord\" in its name; their names begin with");
     refused(&["--on-server"], 2, "DATABASE_URL");
     let nobody = "postgres://me:hunter2@127.0.0.1:1/app";
     let (code, _, complaints) = run_on(nobody, &["bench", "queries", "--on-server"]);

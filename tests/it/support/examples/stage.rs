@@ -80,7 +80,7 @@ impl World {
         let database = copy_of(&self.database).await;
         let mut settings = self.settings(&database.url);
         let mut service = None;
-        if SERVERS.iter().any(|address| lines.contains(address)) || lines.contains("--to URL") {
+        if SERVERS.iter().any(|address| lines.contains(address)) || lines.contains("--to URL") || lines.contains("healthcheck") {
             let borrowed: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             service = Some(Service::start(&borrowed).await);
         }
@@ -147,6 +147,10 @@ impl Stage {
         let mut settings = self.settings.clone();
         settings.retain(|(name, _)| name != "DATABASE_URL");
         settings.push(("DATABASE_URL".to_owned(), self.database(example).url.clone()));
+        if let Some(service) = self.service.as_ref().filter(|_| example.line.contains("healthcheck")) {
+            settings.retain(|(name, _)| name != "BILLSYNC_LISTEN");
+            settings.push(("BILLSYNC_LISTEN".to_owned(), service.address.to_string()));
+        }
         settings
     }
 
