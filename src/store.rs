@@ -17,6 +17,8 @@ mod error;
 mod events;
 mod expected_schema;
 mod facts;
+mod gathering;
+mod grants;
 mod history;
 mod index_builder;
 mod index_state;
@@ -47,6 +49,7 @@ mod scraping_results;
 mod session;
 mod stats;
 mod sync_cursors;
+mod tx;
 mod usage;
 mod user_profiles;
 mod users;
@@ -97,6 +100,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         &apply::all(),
         baseline::all().as_slice(),
         pool::ALL,
+        tx::ALL,
         session::ALL,
         migrations::ALL,
         ledger::ALL,
@@ -112,6 +116,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         refetch_queue::ALL,
         retention::ALL,
         consume::ALL,
+        grants::ALL,
         sample_data::ALL,
         schedule::ALL,
         sync_cursors::ALL,

@@ -1,19 +1,20 @@
 //! The meters: one statement that checks a limit and moves a counter, on one row, under that row's lock. A statement never
-//! ends a period itself: it says that one is over, and the reset of `store::usage` ends it first.
+//! ends a period itself: it says that one is over, and the reset of `store::usage` ends it first. What is simple goes by the
+//! shorter way of [`grants`](super::grants) before.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use sqlx::{Execute, FromRow};
+use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::store::error::{ErrorKind, StoreError};
-use crate::store::plan_log::{Plan, PlanLog};
-use crate::store::pool::{RowQuery, Store, Tx};
+use crate::store::grants::Grant;
+use crate::store::pool::{Store, Tx};
 use crate::store::usage::{self, LOCK_DUE_USAGE_OF_ONE, enrichments_limit, on_test_clocks};
 
 /// A meter waits for the row's other writers no longer than a caller would.
-const BEGIN_CONSUME: &str = "begin isolation level read committed; set local lock_timeout = '3s'; \
+pub(super) const BEGIN_CONSUME: &str = "begin isolation level read committed; set local lock_timeout = '3s'; \
     set local statement_timeout = '5s'; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
     set local jit = off";
 
@@ -63,49 +64,7 @@ macro_rules! consume {
     };
 }
 
-/// What most requests are, by the cheapest statement: without a key, within the limit, in a period that goes on. Whoever moved
-/// the row meanwhile is waited for, and the conditions are looked at again. No row: [`consume`] tells why.
-macro_rules! grant {
-    ($counter:literal, $limit:expr, $resets_at:literal) => {
-        concat!(
-            "\
-        update public.user_usage g set ",
-            $counter,
-            " = greatest(g.",
-            $counter,
-            " + $2, least(g.",
-            $counter,
-            ", 0)) \
-        from public.users u \
-        where u.user_id = $1 and g.user_id = u.id \
-          and (g.reset_held or g.usage_reset_date > $3 or g.usage_anchor is null or g.usage_period_start is null) \
-          and ($2::int4 < 0 or ((",
-            $limit,
-            " = -1 or g.",
-            $counter,
-            "::bigint + $2 <= ",
-            $limit,
-            ") \
-              and g.",
-            $counter,
-            "::bigint + $2 <= 2147483647)) \
-        returning g.user_id as id, false as is_due, null::text as meter, null::int4 as amount, null::text as answer, \
-            true as allowed, g.",
-            $counter,
-            " as used, ",
-            $limit,
-            " as cap, ",
-            $resets_at,
-            " as resets_at, true as is_settled"
-        )
-    };
-}
-
 statements! {
-    GRANT_CAMPAIGNS = grant!("usage_campaigns_current", "g.plan_campaigns_limit", "null::timestamptz");
-    GRANT_CREATORS = grant!("usage_creators_current_month", "g.plan_creators_limit", "g.usage_reset_date");
-    GRANT_ENRICHMENTS = grant!("enrichments_current_month", enrichments_limit!(), "g.usage_reset_date");
-
     CONSUME_CAMPAIGNS = consume!("usage_campaigns_current", "g.plan_campaigns_limit", "null::timestamptz");
     CONSUME_CREATORS = consume!("usage_creators_current_month", "g.plan_creators_limit", "g.usage_reset_date");
     CONSUME_ENRICHMENTS = consume!("enrichments_current_month", enrichments_limit!(), "g.usage_reset_date");
@@ -147,14 +106,6 @@ impl Meter {
     /// The inverse of [`Meter::as_str`].
     pub fn parse(text: &str) -> Option<Meter> {
         Meter::ALL.into_iter().find(|meter| meter.as_str() == text)
-    }
-
-    fn grant(self) -> &'static str {
-        match self {
-            Meter::Campaigns => GRANT_CAMPAIGNS,
-            Meter::Creators => GRANT_CREATORS,
-            Meter::Enrichments => GRANT_ENRICHMENTS,
-        }
     }
 
     fn statement(self) -> &'static str {
@@ -228,6 +179,12 @@ impl Store {
         key: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<Metered, StoreError> {
+        if key.is_none() && amount > 0 {
+            let grant = Grant { clerk_id: clerk_id.to_owned(), amount, now };
+            if let Some(granted) = self.grant(meter, grant).await {
+                return granted.map(Metered::Answered);
+            }
+        }
         for _ in 0..ATTEMPTS {
             let Some(row) = self.try_consume(clerk_id, meter, amount, key, now).await? else {
                 return Ok(Metered::UnknownUser);
@@ -252,17 +209,6 @@ impl Store {
         Ok(self.read(FIND_USAGE, |query| query.bind(clerk_id.to_owned())).await?.pop())
     }
 
-    /// How the server goes about consuming one of a meter; nothing is counted.
-    pub async fn explain_consume(&self, clerk_id: &str, meter: Meter, now: DateTime<Utc>) -> Result<Plan, StoreError> {
-        let log = PlanLog::default();
-        let mut tx = self.begin().await?;
-        let arguments = bind_grant(&tx, clerk_id, meter, 1, now).take_arguments().ok().flatten().unwrap_or_default();
-        let explained = log.explain(tx.connection()?, meter.grant(), arguments).await;
-        tx.rollback().await;
-        explained?;
-        log.take().pop().ok_or_else(|| StoreError::new(ErrorKind::Unavailable, "there is no plan"))
-    }
-
     async fn try_consume(
         &self,
         clerk_id: &str,
@@ -272,7 +218,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<ConsumeRow>, StoreError> {
         let mut tx = self.begin_single(BEGIN_CONSUME).await?;
-        match grant_or_count(&mut tx, clerk_id, meter, amount, key, now).await {
+        match count(&mut tx, clerk_id, meter, amount, key, now).await {
             Ok(row) => {
                 tx.commit().await?;
                 Ok(row)
@@ -363,23 +309,6 @@ pub(crate) async fn consume_within(
     })
 }
 
-async fn grant_or_count(
-    tx: &mut Tx,
-    clerk_id: &str,
-    meter: Meter,
-    amount: i32,
-    key: Option<&str>,
-    now: DateTime<Utc>,
-) -> Result<Option<ConsumeRow>, StoreError> {
-    if key.is_none() {
-        let query = bind_grant(tx, clerk_id, meter, amount, now);
-        if let Some(granted) = query.fetch_optional(tx.connection()?).await? {
-            return Ok(Some(granted));
-        }
-    }
-    count(tx, clerk_id, meter, amount, key, now).await
-}
-
 async fn count(
     tx: &mut Tx,
     clerk_id: &str,
@@ -396,8 +325,4 @@ async fn count(
         .bind(now)
         .bind(meter.as_str());
     Ok(query.fetch_optional(tx.connection()?).await?)
-}
-
-fn bind_grant(tx: &Tx, clerk_id: &str, meter: Meter, amount: i32, now: DateTime<Utc>) -> RowQuery<ConsumeRow> {
-    tx.query_as::<ConsumeRow>(meter.grant()).bind(clerk_id.to_owned()).bind(amount).bind(now)
 }

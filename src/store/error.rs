@@ -19,7 +19,7 @@ pub enum ErrorKind {
 }
 
 /// A failed statement, connection or migration.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub struct StoreError {
     kind: ErrorKind,
     message: String,

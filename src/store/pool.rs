@@ -1,21 +1,22 @@
-//! Connections and transactions. Everything happens inside a [`Tx`]: behind a transaction pooler nothing else is safe.
+//! Connections, and how work gets onto one: in a [`Tx`], or as a single statement where that is safe.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Execute, FromRow, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions, Connection, Execute, FromRow, PgConnection, PgPool};
 
 use crate::domain::billing::plan::Catalog;
 use crate::domain::billing::stored::Owner;
 use crate::store::error::{ErrorKind, StoreError, unreachable_server};
+use crate::store::gathering::Gatherings;
 use crate::store::link_hints::LinkHints;
-use crate::store::locks::{CLERK_CLASS, LockSet, clerk_key, clerk_keys_sql};
+use crate::store::locks::{LockSet, clerk_key};
 use crate::store::plan_log::PlanLog;
 use crate::store::session::{self, SettingsWay};
+pub use crate::store::tx::Tx;
+pub(crate) use crate::store::tx::{RowQuery, Statement};
 
 /// How long to look for the reason why no connection came free.
 const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,14 +40,10 @@ statements! {
             'user_system_data', 'subscription_plans', 'campaigns', 'scraping_jobs', 'scraping_results', 'creator_lists', \
             'list_items', 'system_configurations'])) \
           and row_security_active(c.oid) order by 1";
-    TRY_CLERK_USERS = "select coalesce(bool_and(pg_try_advisory_xact_lock($1, key)), true) from unnest($2::int4[]) key";
 }
 
 /// How long a read may take. The caller is told to come back then.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A statement that returns rows, to bind values to.
-pub(crate) type RowQuery<O> = QueryAs<'static, Postgres, O, PgArguments>;
 
 /// What stands between us and Postgres.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +106,7 @@ struct Inner {
     /// The plan catalog with the version of the rows that it was made of.
     catalog: Mutex<Option<(String, Arc<Catalog>)>>,
     link_hints: Mutex<LinkHints>,
+    gatherings: Gatherings,
 }
 
 impl fmt::Debug for Store {
@@ -174,6 +172,7 @@ impl Store {
             explaining: tokio::sync::Mutex::new(()),
             catalog: Mutex::new(None),
             link_hints: Mutex::default(),
+            gatherings: Gatherings::default(),
         };
         Ok(Store { inner: Arc::new(inner), plans: None })
     }
@@ -326,7 +325,7 @@ impl Store {
             return self.begin_with(sql).await;
         }
         let connection = self.inner.pool.acquire().await.map_err(unreachable_server)?;
-        Ok(Tx { connection: Some(connection), persistent: true, is_single: true })
+        Ok(Tx::single(connection))
     }
 
     /// Begins a transaction with several statements in one round trip.
@@ -338,7 +337,7 @@ impl Store {
                 Err(error) => return Err(self.explain_unavailable(error).await),
             };
             let persistent = self.inner.pooler == PoolerMode::Session;
-            let mut tx = Tx { connection: Some(connection), persistent, is_single: false };
+            let mut tx = Tx::begun(connection, persistent);
             match tx.execute_raw(sql.to_owned()).await {
                 Ok(()) => return Ok(tx),
                 // A server that restarted leaves the pool full of dead connections; nothing has been done on this one.
@@ -378,6 +377,11 @@ impl Store {
         PgConnection::connect_with(&options.clone().disable_statement_logging()).await.map_err(unreachable_server)
     }
 
+    /// Where callers who want the same at the same moment come together; nowhere for one who wants to know each plan.
+    pub(crate) fn gatherings(&self) -> Option<&Gatherings> {
+        self.plans.is_none().then_some(&self.inner.gatherings)
+    }
+
     /// The keys of the locks of those Clerk users that the customers were linked to when last seen.
     pub(crate) fn hint_clerk_keys<'a>(&self, customers: impl Iterator<Item = &'a str>) -> Vec<i32> {
         let hints = self.inner.link_hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -403,95 +407,5 @@ impl Store {
     pub(crate) fn cache_catalog(&self, version: String, catalog: Arc<Catalog>) {
         let mut cached = self.inner.catalog.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *cached = Some((version, catalog));
-    }
-}
-
-/// A statement without rows, with the parameters that it has been given.
-pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
-
-/// A transaction. Dropped without [`Tx::commit`] or [`Tx::rollback`] it closes its connection, which undoes it.
-pub struct Tx {
-    connection: Option<PoolConnection<Postgres>>,
-    persistent: bool,
-    /// Whether there is no transaction, since its one statement is one.
-    is_single: bool,
-}
-
-impl fmt::Debug for Tx {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").finish_non_exhaustive()
-    }
-}
-
-impl Tx {
-    /// The one constructor of statements that return rows: unnamed where a pooler would lose track of names.
-    pub(crate) fn query_as<O>(&self, sql: &'static str) -> RowQuery<O>
-    where
-        O: for<'r> FromRow<'r, PgRow>,
-    {
-        sqlx::query_as(sql).persistent(self.persistent)
-    }
-
-    /// The same for statements that return none.
-    pub(crate) fn query(&self, sql: &'static str) -> Statement {
-        sqlx::query(sql).persistent(self.persistent)
-    }
-
-    /// What statements are run on.
-    pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
-        self.connection.as_deref_mut().ok_or_else(|| StoreError::new(ErrorKind::ConnectionLost, "the transaction has ended"))
-    }
-
-    /// Runs statements without parameters or rows, all in one round trip. The text must not hold anybody's data.
-    pub(crate) async fn execute_raw(&mut self, sql: String) -> Result<(), StoreError> {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.connection()?).await?;
-        Ok(())
-    }
-
-    /// Takes the locks of the Clerk users that are not among those `held` since the beginning: the last ones of a batch. False
-    /// when one of them is in use and waiting for it, while others of its class are held, could be waiting in a circle.
-    pub async fn lock_clerk_users(&mut self, held: &LockSet, clerk_ids: &BTreeSet<String>) -> Result<bool, StoreError> {
-        let keys = held.further_clerk_keys(clerk_ids);
-        if keys.is_empty() {
-            return Ok(true);
-        }
-        if !held.has_clerk_keys() {
-            self.execute_raw(clerk_keys_sql(&keys)).await?;
-            return Ok(true);
-        }
-        let query = self.query_as::<(bool,)>(TRY_CLERK_USERS).bind(CLERK_CLASS).bind(keys);
-        Ok(query.fetch_one(self.connection()?).await?.0)
-    }
-
-    /// Makes it last. An error with [`ErrorKind::ConnectionLost`] leaves open whether it did.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        if !self.is_single {
-            self.execute_raw("commit".into()).await?;
-        }
-        self.connection = None;
-        Ok(())
-    }
-
-    /// Undoes it because of an error. The connection is kept only if its session cannot be the cause: one that was opened
-    /// while the database was read-only stays so after the cause has gone.
-    pub async fn roll_back_after(self, error: &StoreError) {
-        if error.kind() != ErrorKind::Unavailable {
-            self.rollback().await;
-        }
-    }
-
-    /// Undoes it and keeps the connection for others.
-    pub async fn rollback(mut self) {
-        if self.is_single || self.execute_raw("rollback".into()).await.is_ok() {
-            self.connection = None;
-        }
-    }
-}
-
-impl Drop for Tx {
-    fn drop(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.close_on_drop();
-        }
     }
 }

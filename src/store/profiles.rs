@@ -1,5 +1,7 @@
 //! A user's five rows as one object, found by any of the ids that a user is known by, and lists of them. Nothing here locks.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::FromRow;
@@ -93,6 +95,8 @@ macro_rules! by_subscription {
 
 statements! {
     FIND_USER_PROFILE = concat!(profile!(), "where u.user_id = $1");
+
+    FIND_USER_PROFILES = concat!(profile!(), "where u.user_id = any($1)");
 
     /// An address may have signed up again: the newest undeleted user first.
     FIND_USER_BY_EMAIL = concat!(profile!(), "where lower(u.email) = lower($1) \
@@ -223,8 +227,18 @@ pub struct UserFilter {
 }
 
 impl Store {
-    /// A user by the Clerk id.
+    /// A user by the Clerk id. Those who ask at the same moment share a statement.
     pub async fn get_user_profile(&self, clerk_id: &str) -> Result<Option<UserProfile>, StoreError> {
+        if let Some(gatherings) = self.gatherings() {
+            let store = self.clone();
+            let work = move |clerk_ids: Vec<String>| {
+                let store = store.clone();
+                async move { store.find_profiles(&clerk_ids).await }
+            };
+            if let Some(found) = gatherings.profiles.ask(clerk_id.to_owned(), work).await {
+                return Ok(found);
+            }
+        }
         self.find_one(FIND_USER_PROFILE, clerk_id).await
     }
 
@@ -262,6 +276,16 @@ impl Store {
                 .bind(filter.with_email_schedule)
         };
         self.read_planned(LIST_USERS, bind).await
+    }
+
+    /// In the order of the ids. A failure may be due to one of them: then each has to be asked for by itself.
+    async fn find_profiles(&self, clerk_ids: &[String]) -> Vec<Option<Option<UserProfile>>> {
+        let Ok(rows) = self.read(FIND_USER_PROFILES, |query| query.bind(clerk_ids.to_vec())).await else {
+            return vec![None; clerk_ids.len()];
+        };
+        let found: HashMap<String, UserProfile> =
+            rows.into_iter().map(|profile: UserProfile| (profile.user_id.clone(), profile)).collect();
+        clerk_ids.iter().map(|clerk_id| Some(found.get(clerk_id).cloned())).collect()
     }
 
     async fn find_one(&self, sql: &'static str, key: &str) -> Result<Option<UserProfile>, StoreError> {

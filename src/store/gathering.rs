@@ -1,0 +1,195 @@
+//! Callers who want the same of the database at the same moment share one statement. Nobody waits for company: whoever comes
+//! alone is served at once, and whoever comes while everyone is busy goes with all the others who did.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::store::consume::{Meter, Reading};
+use crate::store::error::StoreError;
+use crate::store::grants::Grant;
+use crate::store::profiles::UserProfile;
+
+/// Statements of one kind that run at a time, each on a connection: while one waits for the disk another one runs.
+const WORKERS: usize = 2;
+
+/// Callers of one statement.
+const MOST: usize = 64;
+
+/// What callers come together for.
+#[derive(Default)]
+pub(crate) struct Gatherings {
+    /// By the Clerk id.
+    pub(crate) profiles: Arc<Gathering<String, Option<UserProfile>>>,
+    grants: [Arc<Gathering<Grant, Result<Reading, StoreError>>>; Meter::ALL.len()],
+}
+
+impl Gatherings {
+    /// Of one meter: each has a statement of its own.
+    pub(crate) fn grants(&self, meter: Meter) -> &Arc<Gathering<Grant, Result<Reading, StoreError>>> {
+        match meter {
+            Meter::Campaigns => &self.grants[0],
+            Meter::Creators => &self.grants[1],
+            Meter::Enrichments => &self.grants[2],
+        }
+    }
+}
+
+/// One kind of question, with what answers it.
+pub(crate) struct Gathering<Q, A> {
+    state: Mutex<State<Q, A>>,
+}
+
+struct State<Q, A> {
+    waiting: Vec<(Q, oneshot::Sender<A>)>,
+    workers: usize,
+}
+
+impl<Q, A> Default for Gathering<Q, A> {
+    fn default() -> Self {
+        Gathering { state: Mutex::new(State { waiting: Vec::new(), workers: 0 }) }
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Gathering<Q, A> {
+    /// Asks together with the others who wait. `work` answers questions in their order, `None` for one that has to be asked by
+    /// itself; that is also what a caller gets when the work failed.
+    pub(crate) async fn ask<W, F>(self: &Arc<Self>, question: Q, work: W) -> Option<A>
+    where
+        W: Fn(Vec<Q>) -> F + Send + 'static,
+        F: Future<Output = Vec<Option<A>>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        if self.enter(question, reply) {
+            // Not the caller's own work: a caller may go away.
+            tokio::spawn(Shift { gathering: Arc::clone(self), is_over: false }.work(work));
+        }
+        answer.await.ok()
+    }
+
+    /// Queues a question. True when somebody has to begin to work.
+    fn enter(&self, question: Q, reply: oneshot::Sender<A>) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting.push((question, reply));
+        let is_needed = state.workers < WORKERS;
+        state.workers += usize::from(is_needed);
+        is_needed
+    }
+}
+
+/// A worker's time at work. However it ends, nobody is left waiting for a worker who is not there.
+struct Shift<Q, A> {
+    gathering: Arc<Gathering<Q, A>>,
+    is_over: bool,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Shift<Q, A> {
+    async fn work<W, F>(mut self, work: W)
+    where
+        W: Fn(Vec<Q>) -> F + Send + 'static,
+        F: Future<Output = Vec<Option<A>>> + Send + 'static,
+    {
+        while let Some((questions, replies)) = self.take() {
+            for (reply, answer) in replies.into_iter().zip(work(questions).await) {
+                if let Some(answer) = answer {
+                    // Whoever has gone away does not need it.
+                    let _ = reply.send(answer);
+                }
+            }
+        }
+    }
+
+    /// Those who wait. When there are none the shift is over, before anybody else can come and take its worker for busy.
+    fn take(&mut self) -> Option<(Vec<Q>, Vec<oneshot::Sender<A>>)> {
+        let mut state = self.gathering.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.is_empty() {
+            state.workers -= 1;
+            self.is_over = true;
+            return None;
+        }
+        let count = state.waiting.len().min(MOST);
+        Some(state.waiting.drain(..count).unzip())
+    }
+}
+
+impl<Q, A> Drop for Shift<Q, A> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        // The work panicked, or the runtime ends.
+        let mut state = self.gathering.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.workers -= 1;
+        if state.workers == 0 {
+            state.waiting.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    type Doubling = Arc<Gathering<u32, u32>>;
+
+    /// Answers with the double, when `open` allows it; counts how often it was asked.
+    async fn double(gathering: &Doubling, n: u32, open: &Arc<tokio::sync::Semaphore>, asked: &Arc<AtomicUsize>) -> Option<u32> {
+        let (open, asked) = (Arc::clone(open), Arc::clone(asked));
+        let work = move |questions: Vec<u32>| {
+            let (open, asked) = (Arc::clone(&open), Arc::clone(&asked));
+            async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                open.acquire().await.unwrap().forget();
+                assert!(!questions.contains(&13), "what no worker survives");
+                questions.iter().map(|n| (*n != 7).then_some(n * 2)).collect()
+            }
+        };
+        gathering.ask(n, work).await
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_while_all_are_busy_goes_together() {
+        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+        let all = futures_util::future::join_all((100..150).map(|n| double(&gathering, n, &open, &asked)));
+        let opening = async {
+            tokio::task::yield_now().await;
+            open.add_permits(50);
+        };
+        let (answers, ()) = tokio::join!(all, opening);
+        assert_eq!(answers, (100..150).map(|n| Some(n * 2)).collect::<Vec<_>>());
+        assert!(asked.load(Ordering::SeqCst) <= WORKERS + 1, "{asked:?}");
+        assert_eq!(gathering.state.lock().unwrap().workers, 0);
+    }
+
+    #[tokio::test]
+    async fn a_question_without_an_answer_is_given_back() {
+        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(9)), Arc::default());
+        assert_eq!(double(&gathering, 7, &open, &asked).await, None);
+        assert_eq!(double(&gathering, 8, &open, &asked).await, Some(16));
+    }
+
+    #[tokio::test]
+    async fn workers_that_die_leave_nobody_waiting_and_are_replaced() {
+        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+        let all = futures_util::future::join_all([13, 13, 13, 2, 3].map(|n| double(&gathering, n, &open, &asked)));
+        let opening = async {
+            tokio::task::yield_now().await;
+            open.add_permits(50);
+        };
+        let (answers, ()) = tokio::join!(all, opening);
+        assert_eq!(answers[0], None);
+        assert_eq!(gathering.state.lock().unwrap().workers, 0);
+        assert_eq!(double(&gathering, 4, &open, &asked).await, Some(8));
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_goes_away_takes_nobody_along() {
+        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+        let first = tokio::time::timeout(std::time::Duration::ZERO, double(&gathering, 1, &open, &asked)).await;
+        assert!(first.is_err(), "it still waits");
+        open.add_permits(50);
+        assert_eq!(double(&gathering, 2, &open, &asked).await, Some(4));
+    }
+}
