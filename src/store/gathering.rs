@@ -1,6 +1,7 @@
 //! Callers who want the same of the database at the same moment share one statement. Nobody waits for company: whoever comes
 //! alone is served at once, and whoever comes while everyone is busy goes with all the others who did.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -11,32 +12,45 @@ use crate::store::grants::Grant;
 use crate::store::profiles::UserProfile;
 
 /// Statements of one kind that run at a time, each on a connection: while one waits for the disk another one runs.
-const WORKERS: usize = 2;
+const AT_A_TIME: usize = 2;
 
 /// Callers of one statement.
 const MOST: usize = 64;
 
 /// What callers come together for.
-#[derive(Default)]
 pub(crate) struct Gatherings {
     /// By the Clerk id.
     pub(crate) profiles: Arc<Gathering<String, Option<UserProfile>>>,
-    grants: [Arc<Gathering<Grant, Result<Reading, StoreError>>>; Meter::ALL.len()],
+    grants: [Lanes; Meter::ALL.len()],
+}
+
+/// The requests of one user always take the same lane, which runs one statement at a time: two would find each other's locks.
+type Lanes = [Arc<Gathering<Grant, Result<Reading, StoreError>>>; AT_A_TIME];
+
+impl Default for Gatherings {
+    fn default() -> Self {
+        let lanes = || std::array::from_fn(|_| Arc::new(Gathering::new(1)));
+        Gatherings { profiles: Arc::new(Gathering::new(AT_A_TIME)), grants: std::array::from_fn(|_| lanes()) }
+    }
 }
 
 impl Gatherings {
-    /// Of one meter: each has a statement of its own.
-    pub(crate) fn grants(&self, meter: Meter) -> &Arc<Gathering<Grant, Result<Reading, StoreError>>> {
-        match meter {
-            Meter::Campaigns => &self.grants[0],
-            Meter::Creators => &self.grants[1],
-            Meter::Enrichments => &self.grants[2],
-        }
+    /// Of one meter, each of which has a statement of its own.
+    pub(crate) fn grants(&self, meter: Meter, clerk_id: &str) -> &Arc<Gathering<Grant, Result<Reading, StoreError>>> {
+        let [campaigns, creators, enrichments] = &self.grants;
+        let [even, odd] = match meter {
+            Meter::Campaigns => campaigns,
+            Meter::Creators => creators,
+            Meter::Enrichments => enrichments,
+        };
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(clerk_id);
+        if hash.is_multiple_of(2) { even } else { odd }
     }
 }
 
 /// One kind of question, with what answers it.
 pub(crate) struct Gathering<Q, A> {
+    most_workers: usize,
     state: Mutex<State<Q, A>>,
 }
 
@@ -45,13 +59,11 @@ struct State<Q, A> {
     workers: usize,
 }
 
-impl<Q, A> Default for Gathering<Q, A> {
-    fn default() -> Self {
-        Gathering { state: Mutex::new(State { waiting: Vec::new(), workers: 0 }) }
-    }
-}
-
 impl<Q: Send + 'static, A: Send + 'static> Gathering<Q, A> {
+    fn new(most_workers: usize) -> Self {
+        Gathering { most_workers, state: Mutex::new(State { waiting: Vec::new(), workers: 0 }) }
+    }
+
     /// Asks together with the others who wait. `work` answers questions in their order, `None` for one that has to be asked by
     /// itself; that is also what a caller gets when the work failed.
     pub(crate) async fn ask<W, F>(self: &Arc<Self>, question: Q, work: W) -> Option<A>
@@ -71,7 +83,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gathering<Q, A> {
     fn enter(&self, question: Q, reply: oneshot::Sender<A>) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting.push((question, reply));
-        let is_needed = state.workers < WORKERS;
+        let is_needed = state.workers < self.most_workers;
         state.workers += usize::from(is_needed);
         is_needed
     }
@@ -151,7 +163,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_comes_while_all_are_busy_goes_together() {
-        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+        let (gathering, open, asked) =
+            (Doubling::new(Gathering::new(2)), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
         let all = futures_util::future::join_all((100..150).map(|n| double(&gathering, n, &open, &asked)));
         let opening = async {
             tokio::task::yield_now().await;
@@ -159,20 +172,22 @@ mod tests {
         };
         let (answers, ()) = tokio::join!(all, opening);
         assert_eq!(answers, (100..150).map(|n| Some(n * 2)).collect::<Vec<_>>());
-        assert!(asked.load(Ordering::SeqCst) <= WORKERS + 1, "{asked:?}");
+        assert!(asked.load(Ordering::SeqCst) <= 3, "{asked:?}");
         assert_eq!(gathering.state.lock().unwrap().workers, 0);
     }
 
     #[tokio::test]
     async fn a_question_without_an_answer_is_given_back() {
-        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(9)), Arc::default());
+        let (gathering, open, asked) =
+            (Doubling::new(Gathering::new(2)), Arc::new(tokio::sync::Semaphore::new(9)), Arc::default());
         assert_eq!(double(&gathering, 7, &open, &asked).await, None);
         assert_eq!(double(&gathering, 8, &open, &asked).await, Some(16));
     }
 
     #[tokio::test]
     async fn workers_that_die_leave_nobody_waiting_and_are_replaced() {
-        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+        let (gathering, open, asked) =
+            (Doubling::new(Gathering::new(2)), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
         let all = futures_util::future::join_all([13, 13, 13, 2, 3].map(|n| double(&gathering, n, &open, &asked)));
         let opening = async {
             tokio::task::yield_now().await;
@@ -186,7 +201,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_who_goes_away_takes_nobody_along() {
-        let (gathering, open, asked) = (Doubling::default(), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+        let (gathering, open, asked) =
+            (Doubling::new(Gathering::new(2)), Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
         let first = tokio::time::timeout(std::time::Duration::ZERO, double(&gathering, 1, &open, &asked)).await;
         assert!(first.is_err(), "it still waits");
         open.add_permits(50);

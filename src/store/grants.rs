@@ -87,12 +87,12 @@ struct Share {
 impl Store {
     /// Counts a request together with those of others. `None` when that cannot be done so; nothing is counted then.
     pub(crate) async fn grant(&self, meter: Meter, grant: Grant) -> Option<Result<Reading, StoreError>> {
-        let store = self.clone();
+        let (store, clerk_id) = (self.clone(), grant.clerk_id.clone());
         let work = move |grants: Vec<Grant>| {
             let store = store.clone();
             async move { store.grant_all(meter, &grants).await }
         };
-        self.gatherings()?.grants(meter).ask(grant, work).await
+        self.gatherings()?.grants(meter, &clerk_id).ask(grant, work).await
     }
 
     /// How the server goes about granting one of a meter; nothing is counted.

@@ -1,6 +1,7 @@
-//! Usage periods on a real Postgres: the reset in all its circumstances. The meters over HTTP are in `meters`. Time is a test
+//! Usage periods on a real Postgres: the reset in all its circumstances. The meters over HTTP are in `meters`, crowds of their callers in `crowds`. Time is a test
 //! clock's; boundaries themselves are tried beside the core.
 
+mod crowds;
 mod meters;
 
 use std::sync::Arc;

@@ -341,3 +341,20 @@ async fn each_helper_is_one_round_trip() {
         assert_eq!(took, if round == "knows" { [1; 5] } else { [2; 5] }, "{round}");
     }
 }
+
+#[tokio::test]
+async fn many_who_read_at_once_share_statements() {
+    let api = subscriber("active").await;
+    api.users(2, 40).await;
+    let trips = RoundTrips::before(&api.bench.database.url).await;
+    let store = Store::connect(&StoreSettings::new(&trips.url)).await.unwrap();
+    trips.take();
+    let ids: Vec<String> = (0..200).map(|n| format!("user_{}", n % 50)).collect();
+    let found = join_all(ids.iter().map(|id| store.get_user_profile(id))).await;
+    let asked = trips.take();
+    assert!(asked <= 10, "two hundred reads in {asked} round trips");
+    for (id, found) in ids.iter().zip(found) {
+        let is_known = (1..40).any(|n| *id == format!("user_{n}"));
+        assert_eq!(found.unwrap().map(|profile| profile.user_id), is_known.then(|| id.clone()));
+    }
+}
