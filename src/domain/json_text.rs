@@ -6,6 +6,7 @@ mod field;
 mod kept;
 mod parser;
 mod rewrite;
+mod storable;
 mod text;
 mod value;
 
@@ -13,6 +14,7 @@ pub use field::{LONGEST_ID, Unreadable, readable_milliseconds, readable_seconds,
 pub use kept::JsonText;
 pub use parser::SyntaxError;
 pub use rewrite::{Edit, Edits};
+pub use storable::{STORABLE_DEPTH, STORABLE_NUMBER, Unstorable};
 pub use value::{Elements, Keys, Members, Value};
 
 /// Nesting that is read; deeper text is kept, not interpreted. Stack-based readers further on, Postgres among them, stay

@@ -56,10 +56,10 @@ const EVENT_ID_BYTES: usize = 1024;
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
     config
-        .service(api_resource("/events", "GET").route(web::get().to(list)))
-        .service(api_resource("/events/{event_id}", "GET").route(web::get().to(show)))
+        .service(api_resource("/events", "GET, HEAD").route(web::get().to(list)))
+        .service(api_resource("/events/{event_id}", "GET, HEAD").route(web::get().to(show)))
         .service(api_resource("/events/{event_id}/replay", "POST").route(web::post().to(replay)))
-        .service(api_resource("/users/{clerk_id}/events", "GET").route(web::get().to(list_of_user)));
+        .service(api_resource("/users/{clerk_id}/events", "GET, HEAD").route(web::get().to(list_of_user)));
 }
 
 /// Who has sent an event.

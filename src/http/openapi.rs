@@ -77,8 +77,12 @@ const READ: [(&str, &str); 5] = [
     ("503", "The database does not answer; come back after Retry-After"),
 ];
 
-const WRITE: [(&str, &str); 3] =
-    [("408", "The body did not arrive in time"), ("409", "It contradicts what is there"), ("413", "The body is too large")];
+const WRITE: [(&str, &str); 4] = [
+    ("408", "The body did not arrive in time"),
+    ("409", "It contradicts what is there"),
+    ("413", "The body is too large"),
+    ("415", "The body is not declared as application/json"),
+];
 
 fn problems(statuses: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
     let response = |description: &str| {

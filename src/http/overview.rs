@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::billing::plan::Plan;
 use crate::http::auth::Caller;
+use crate::http::input::NoQuery;
 use crate::http::openapi::ReadRefusals;
 use crate::http::problem::Problem;
 use crate::http::server::{Services, api_resource};
@@ -17,8 +18,8 @@ use crate::store::RawJson;
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
     config
-        .service(api_resource("/users/{clerk_id}/dashboard", "GET").route(web::get().to(dashboard)))
-        .service(api_resource("/plans", "GET").route(web::get().to(plans)));
+        .service(api_resource("/users/{clerk_id}/dashboard", "GET, HEAD").route(web::get().to(dashboard)))
+        .service(api_resource("/plans", "GET, HEAD").route(web::get().to(plans)));
 }
 
 /// A user's numbers.
@@ -31,9 +32,10 @@ pub(super) struct Dashboard {
     campaigns_this_month: i64,
     #[schema(value_type = std::collections::BTreeMap<String, i64>)]
     jobs_by_status: RawJson,
-    /// Those without a platform as `none`.
+    /// Of those that have one.
     #[schema(value_type = std::collections::BTreeMap<String, i64>)]
     jobs_by_platform: RawJson,
+    jobs_without_platform: i64,
     /// Since the usage period began.
     results_this_period: i64,
     /// In those results.
@@ -47,6 +49,7 @@ pub(super) struct Dashboard {
     responses((status = 200, description = "The numbers", body = Dashboard), ReadRefusals))]
 pub(super) async fn dashboard(
     clerk_id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
@@ -60,6 +63,7 @@ pub(super) async fn dashboard(
         campaigns_this_month: row.campaigns_this_month,
         jobs_by_status: row.jobs_by_status,
         jobs_by_platform: row.jobs_by_platform,
+        jobs_without_platform: row.jobs_without_platform,
         results_this_period: row.results_this_period,
         creators_found_this_period: row.creators_found_this_period,
         usage: Meters::new(&row.usage, now),
@@ -113,7 +117,7 @@ pub(super) struct PlansAnswer {
 /// The plans that there are, in the order in which they are shown
 #[utoipa::path(get, path = "/v1/plans", tag = "plans",
     responses((status = 200, description = "The catalog", body = PlansAnswer), ReadRefusals))]
-pub(super) async fn plans(_caller: Caller, services: web::Data<Services>) -> Result<HttpResponse, Problem> {
+pub(super) async fn plans(_query: NoQuery, _caller: Caller, services: web::Data<Services>) -> Result<HttpResponse, Problem> {
     let plans = services.store()?.list_plans().await?;
     Ok(HttpResponse::Ok().json(PlansAnswer { data: plans.into_iter().map(PlanAnswer::from).collect() }))
 }

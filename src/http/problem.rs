@@ -108,6 +108,12 @@ impl Problem {
         problem
     }
 
+    /// 415.
+    pub fn unsupported_media_type() -> Problem {
+        let detail = "`Content-Type` has to be application/json";
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).at("Content-Type")
+    }
+
     /// 413.
     pub fn too_large(limit_bytes: usize) -> Problem {
         let detail = format!("the body is larger than {limit_bytes} bytes");

@@ -19,7 +19,7 @@ use crate::domain::signature::stripe::StripeSecret;
 use crate::http::auth::{ApiToken, require_caller};
 use crate::http::body::BodyBounds;
 use crate::http::problem::Problem;
-use crate::http::request::{RequestSpan, name_request_id};
+use crate::http::request::{RequestSpan, answer_head, name_request_id};
 use crate::http::sessions::Sessions;
 use crate::http::{discovery, events, health, openapi, overview, usage, users, webhooks};
 use crate::ingest::committer::Committer;
@@ -140,6 +140,7 @@ pub fn build(options: ServerOptions, committer: Committer, rules: Arc<Rules>, cl
         let routes = shared.clone();
         App::new()
             .app_data(shared.clone())
+            .wrap(from_fn(answer_head))
             .wrap(from_fn(name_request_id))
             .wrap(TracingLogger::<RequestSpan>::new())
             .configure(move |config| mount(config, &routes))
@@ -183,8 +184,8 @@ fn mount(config: &mut web::ServiceConfig, services: &Services) {
         config.configure(openapi::mount);
     }
     config
-        .service(read_route("/healthz").route(web::get().to(health::healthz)).route(web::head().to(health::healthz)))
-        .service(read_route("/readyz").route(web::get().to(health::readyz)).route(web::head().to(health::readyz)))
+        .service(read_route("/healthz").route(web::get().to(health::healthz)))
+        .service(read_route("/readyz").route(web::get().to(health::readyz)))
         .service(read_route("/metrics").route(web::get().to(health::show_metrics)));
 }
 
@@ -203,7 +204,7 @@ where
     CA: FromRequest + 'static,
     C::Output: Responder + 'static,
 {
-    api_resource(path, "GET, POST").route(web::get().to(list)).route(web::post().to(create))
+    api_resource(path, "GET, HEAD, POST").route(web::get().to(list)).route(web::post().to(create))
 }
 
 /// A single one of them.
@@ -219,7 +220,7 @@ where
     DA: FromRequest + 'static,
     D::Output: Responder + 'static,
 {
-    let resource = api_resource(path, "GET, PATCH, DELETE").route(web::get().to(show));
+    let resource = api_resource(path, "GET, HEAD, PATCH, DELETE").route(web::get().to(show));
     resource.route(web::patch().to(update)).route(web::delete().to(delete))
 }
 

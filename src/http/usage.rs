@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::domain::billing::usage_period::{Period, plan_rollover};
 use crate::http::auth::Caller;
 use crate::http::body::{BodyBounds, read_body};
-use crate::http::input::{parse_body, values};
+use crate::http::input::{NoQuery, expect_only_json, parse_body, values};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::problem::Problem;
 use crate::http::server::Services;
@@ -26,7 +26,7 @@ const PERIODS: i64 = 24;
 
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
-    let only_get = || async { Err::<&str, _>(Problem::method_not_allowed("GET")) };
+    let only_get = || async { Err::<&str, _>(Problem::method_not_allowed("GET, HEAD")) };
     let only_post = || async { Err::<&str, _>(Problem::method_not_allowed("POST")) };
     config
         .service(web::resource("/users/{clerk_id}/usage").route(web::get().to(show)).default_service(web::to(only_get)))
@@ -104,6 +104,9 @@ pub(super) async fn consume(
 }
 
 /// Give back, down to zero
+///
+/// Campaigns that are archived or deleted over the API give themselves back. What is given back here is not compared with
+/// the campaigns that live: it is for an application that writes them into the table itself.
 #[utoipa::path(post, path = "/v1/users/{clerk_id}/usage/{meter}/release", tag = "usage", request_body = MeterRequest,
     params(("clerk_id" = String, Path), ("meter" = inline(Meter), Path)),
     responses((status = 200, description = "What is left", body = MeterAnswer), WriteRefusals))]
@@ -129,6 +132,7 @@ async fn meter_request(
     let meter = Meter::parse(meter).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "there is no such meter: the meters are campaigns, creators and enrichments")
     })?;
+    expect_only_json(&request)?;
     let bounds = BodyBounds { limit_bytes: BODY_LIMIT_BYTES, ..services.body_bounds };
     let (body, _reservation) = read_body(&request, payload, &services.committer, bounds).await?;
     let request: MeterRequest = parse_body(&body)?;
@@ -225,6 +229,7 @@ impl From<ArchivedPeriod> for PeriodAnswer {
     responses((status = 200, description = "The meters", body = UsageAnswer), ReadRefusals))]
 pub(super) async fn show(
     clerk_id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {

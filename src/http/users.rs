@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::billing::access::Access;
 use crate::http::auth::Caller;
-use crate::http::input::{Body, values};
+use crate::http::input::{Body, NoQuery, values};
 use crate::http::listing::{Fields, Listing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::page::{List, Page, Paging};
@@ -27,8 +27,8 @@ const CLERK_ID_CHARACTERS: usize = 255;
 /// The routes below `/v1`.
 pub(super) fn mount(config: &mut web::ServiceConfig) {
     config
-        .service(api_resource("/users", "GET").route(web::get().to(list)))
-        .service(api_resource("/users/{clerk_id}", "GET, PATCH").route(web::get().to(show)).route(web::patch().to(update)));
+        .service(api_resource("/users", "GET, HEAD").route(web::get().to(list)))
+        .service(api_resource("/users/{clerk_id}", "GET, HEAD, PATCH").route(web::get().to(show)).route(web::patch().to(update)));
 }
 
 /// A user: the five rows, and what follows from them now.
@@ -134,6 +134,7 @@ pub(super) async fn list(
     responses((status = 200, description = "The user", body = User), ReadRefusals))]
 pub(super) async fn show(
     clerk_id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {

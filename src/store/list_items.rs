@@ -3,11 +3,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::domain::json_text::JsonText;
 use crate::store::error::StoreError;
 use crate::store::pool::{RowQuery, Store, Tx};
 use crate::store::raw_json::RawJson;
@@ -48,11 +48,11 @@ statements! {
 
     INSERT_ITEM = concat!("\
         insert into public.list_items as i (list_id, platform, creator_handle, creator, position, created_at) \
-        values ($1, $2, $3, $4, $5, $6) on conflict (list_id, platform, creator_handle) do nothing \
+        values ($1, $2, $3, $4::text::jsonb, $5, $6) on conflict (list_id, platform, creator_handle) do nothing \
         returning ", columns!("true"));
 
     UPDATE_ITEM = concat!("\
-        update public.list_items i set creator = coalesce($3, i.creator), position = coalesce($4, i.position) \
+        update public.list_items i set creator = coalesce($3::text::jsonb, i.creator), position = coalesce($4, i.position) \
         where i.id = $1 and i.list_id = $2 returning ", columns!("true"));
 
     FIND_POSITION = "select position from public.list_items where id = $1 and list_id = $2";
@@ -99,7 +99,7 @@ pub struct ItemFilter {
 pub struct NewItem {
     pub platform: String,
     pub creator_handle: String,
-    pub creator: Value,
+    pub creator: JsonText,
     /// Before whoever has this position; `None`: at the end.
     pub position: Option<i32>,
 }
@@ -160,7 +160,7 @@ impl Store {
                 .bind(list_id)
                 .bind(new.platform.clone())
                 .bind(new.creator_handle.clone())
-                .bind(new.creator.clone())
+                .bind(new.creator.as_str().to_owned())
                 .bind(position)
                 .bind(now);
             let Some(item) = query.fetch_optional(tx.connection()?).await? else { return Ok(ItemOutcome::Duplicate) };
@@ -177,7 +177,7 @@ impl Store {
         &self,
         id: Uuid,
         list_id: Uuid,
-        creator: Option<&Value>,
+        creator: Option<&JsonText>,
         position: Option<i32>,
     ) -> Result<ItemOutcome, StoreError> {
         self.within(async |tx| {
@@ -194,7 +194,12 @@ impl Store {
                 Some(new) if new > old => shift(tx, SHIFT_DOWN, list_id, (old, new), id).await?,
                 _ => {}
             }
-            let query = tx.query_as::<ListItem>(UPDATE_ITEM).bind(id).bind(list_id).bind(creator.cloned()).bind(position);
+            let query = tx
+                .query_as::<ListItem>(UPDATE_ITEM)
+                .bind(id)
+                .bind(list_id)
+                .bind(creator.map(|json| json.as_str().to_owned()))
+                .bind(position);
             Ok(ItemOutcome::Done(Box::new(query.fetch_one(tx.connection()?).await?)))
         })
         .await

@@ -3,12 +3,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::discovery::JobStatus;
+use crate::domain::json_text::JsonText;
 use crate::store::error::StoreError;
 use crate::store::pool::{RowQuery, Store, Tx};
 use crate::store::profile_update::Change;
@@ -29,7 +30,9 @@ macro_rules! columns {
 }
 
 statements! {
-    /// Newest first. Every filter may be absent; those on JSON go through the GIN indexes.
+    /// Newest first. Every filter may be absent; those on JSON go through the GIN indexes. A value is looked for as a text
+    /// ($16) and, where it reads as JSON, as that ($17). What contains either is then compared as text, in a way that the
+    /// planner takes for little further narrowing: it would misjudge how many rows are left.
     LIST_JOBS = concat!("select ", columns!("$13", "$14", "$15"), " from public.scraping_jobs j \
         where ($1::text is null or j.user_id = $1) \
           and ($2::uuid is null or j.campaign_id = $2) \
@@ -38,8 +41,9 @@ statements! {
           and ($5::timestamptz is null or j.created_at >= $5) \
           and ($6::timestamptz is null or j.created_at < $6) \
           and ($7::jsonb is null or j.keywords @> $7) \
-          and ($8::text is null or j.search_params ? $8) \
-          and ($9::text is null or j.search_params ->> $8 = $9) \
+          and ($8::text is null or $9::text is not null or j.search_params ? $8) \
+          and ($9::text is null or (j.search_params @> $16::text::jsonb or j.search_params @> $17::text::jsonb) \
+            and coalesce(j.search_params ->> $8 = $9, false)) \
           and ($10::timestamptz is null or (j.created_at, j.id) < ($10, $11)) \
         order by j.created_at desc, j.id desc limit $12");
 
@@ -55,7 +59,7 @@ statements! {
     INSERT_JOB = concat!("\
         insert into public.scraping_jobs as j (user_id, run_id, keywords, platform, region, campaign_id, target_username, \
             search_params, qstash_message_id, target_results, timeout_at, created_at) \
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) returning ", columns!("true", "true", "false"));
+        values ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12) returning ", columns!("true", "true", "false"));
 
     UPDATE_JOB = concat!("\
         update public.scraping_jobs j set run_id = case when $2 then $3 else j.run_id end, status = coalesce($4, j.status), \
@@ -145,7 +149,7 @@ pub struct NewJob {
     /// Of the same owner.
     pub campaign_id: Option<Uuid>,
     pub target_username: Option<String>,
-    pub search_params: Option<Value>,
+    pub search_params: Option<JsonText>,
     pub qstash_message_id: Option<String>,
     pub target_results: Option<i32>,
     pub timeout_at: Option<DateTime<Utc>>,
@@ -191,6 +195,7 @@ impl Store {
     /// Jobs that pass the filter, newest first, in one statement with whatever of them is asked for.
     pub async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<Job>, StoreError> {
         let (after_at, after_id) = filter.after.unzip();
+        let containing = Containing::of(filter);
         let bind = |query: RowQuery<Job>| {
             query
                 .bind(filter.user_id.clone())
@@ -199,7 +204,7 @@ impl Store {
                 .bind(filter.platform.clone())
                 .bind(filter.created_from)
                 .bind(filter.created_before)
-                .bind(filter.keywords.as_ref().map(|keywords| serde_json::json!(keywords)))
+                .bind(filter.keywords.as_ref().map(|keywords| json!(keywords)))
                 .bind(filter.search_param.clone())
                 .bind(filter.search_param_value.clone())
                 .bind(after_at)
@@ -208,6 +213,8 @@ impl Store {
                 .bind(filter.with_keywords)
                 .bind(filter.with_search_params)
                 .bind(filter.with_results)
+                .bind(containing.as_text.clone())
+                .bind(containing.as_json.clone())
         };
         self.read_planned(LIST_JOBS, bind).await
     }
@@ -240,7 +247,7 @@ impl Store {
                 .bind(new.region.clone())
                 .bind(new.campaign_id)
                 .bind(new.target_username.clone())
-                .bind(new.search_params.clone())
+                .bind(new.search_params.as_ref().map(|json| json.as_str().to_owned()))
                 .bind(new.qstash_message_id.clone())
                 .bind(new.target_results)
                 .bind(new.timeout_at)
@@ -278,6 +285,25 @@ impl Store {
     /// Deletes a job with its results. False when there was none.
     pub async fn delete_job(&self, id: Uuid) -> Result<bool, StoreError> {
         self.within(async |tx| Ok(tx.query(DELETE_JOB).bind(id).execute(tx.connection()?).await?.rows_affected() > 0)).await
+    }
+}
+
+/// The objects of one search parameter that a job's have to contain, the one or the other.
+#[derive(Default)]
+struct Containing {
+    as_text: Option<String>,
+    /// Where the value reads as JSON.
+    as_json: Option<String>,
+}
+
+impl Containing {
+    fn of(filter: &JobFilter) -> Containing {
+        let (Some(key), Some(value)) = (&filter.search_param, &filter.search_param_value) else { return Containing::default() };
+        let json = JsonText::storable(value).ok();
+        Containing {
+            as_text: Some(json!({ key: value }).to_string()),
+            as_json: json.map(|json| format!("{{{}:{}}}", json!(key), json.as_str())),
+        }
     }
 }
 

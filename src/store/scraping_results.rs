@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::domain::json_text::JsonText;
 use crate::store::error::StoreError;
 use crate::store::pool::{RowQuery, Store};
 use crate::store::raw_json::RawJson;
@@ -36,10 +36,10 @@ statements! {
 
     INSERT_RESULT = concat!("\
         insert into public.scraping_results as r (job_id, creators, created_at) \
-        select j.id, $2, $3 from public.scraping_jobs j where j.id = $1 for key share returning ", columns!("true"));
+        select j.id, $2::text::jsonb, $3 from public.scraping_jobs j where j.id = $1 for key share returning ", columns!("true"));
 
     UPDATE_RESULT = concat!("\
-        update public.scraping_results r set creators = $3 where r.id = $1 and r.job_id = $2 returning ", columns!("true"));
+        update public.scraping_results r set creators = $3::text::jsonb where r.id = $1 and r.job_id = $2 returning ", columns!("true"));
 
     DELETE_RESULT = "delete from public.scraping_results where id = $1 and job_id = $2";
 }
@@ -88,20 +88,20 @@ impl Store {
     pub async fn create_result(
         &self,
         job_id: Uuid,
-        creators: &Value,
+        creators: &JsonText,
         now: DateTime<Utc>,
     ) -> Result<Option<JobResult>, StoreError> {
         self.within(async |tx| {
-            let query = tx.query_as(INSERT_RESULT).bind(job_id).bind(creators.clone()).bind(now);
+            let query = tx.query_as(INSERT_RESULT).bind(job_id).bind(creators.as_str().to_owned()).bind(now);
             Ok(query.fetch_optional(tx.connection()?).await?)
         })
         .await
     }
 
     /// Replaces what a result holds; `None` when the job has none such.
-    pub async fn update_result(&self, id: Uuid, job_id: Uuid, creators: &Value) -> Result<Option<JobResult>, StoreError> {
+    pub async fn update_result(&self, id: Uuid, job_id: Uuid, creators: &JsonText) -> Result<Option<JobResult>, StoreError> {
         self.within(async |tx| {
-            let query = tx.query_as(UPDATE_RESULT).bind(id).bind(job_id).bind(creators.clone());
+            let query = tx.query_as(UPDATE_RESULT).bind(id).bind(job_id).bind(creators.as_str().to_owned());
             Ok(query.fetch_optional(tx.connection()?).await?)
         })
         .await

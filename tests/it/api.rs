@@ -3,6 +3,7 @@
 mod campaigns;
 mod description;
 mod events;
+mod filters;
 mod items;
 mod jobs;
 mod key_set;
@@ -11,6 +12,7 @@ mod parameters;
 mod pooled;
 mod profiles;
 mod sessions;
+mod strictness;
 mod updates;
 
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{deleted, id_of, unknown};
 use crate::domain::discovery::CampaignStatus;
 use crate::http::auth::Caller;
-use crate::http::input::{Body, values};
+use crate::http::input::{Body, NoQuery, values};
 use crate::http::listing::{Origin, OwnedListing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::page::{List, Page, Paging};
@@ -121,6 +121,7 @@ pub(in crate::http) async fn create(
     params(("id" = Uuid, Path)), responses((status = 200, description = "The campaign", body = Campaign), ReadRefusals))]
 pub(in crate::http) async fn show(
     id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
@@ -172,6 +173,7 @@ pub(in crate::http) async fn update(
     params(("id" = Uuid, Path)), responses((status = 204, description = "It is gone"), WriteRefusals))]
 pub(in crate::http) async fn delete(
     id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {

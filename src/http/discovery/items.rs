@@ -2,14 +2,14 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{deleted, id_of};
+use crate::domain::json_text::JsonText;
 use crate::http::auth::Caller;
 use crate::http::input::json::{self, JsonObject};
-use crate::http::input::{Body, values};
+use crate::http::input::{Body, NoQuery, values};
 use crate::http::listing::{Fields, Listing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::page::{List, Page, Paging};
@@ -95,7 +95,7 @@ pub(in crate::http) struct ItemPost {
     creator_handle: String,
     #[serde(default, deserialize_with = "json::object")]
     #[schema(value_type = Option<JsonObject>)]
-    creator: Option<Value>,
+    creator: Option<JsonText>,
     /// Before whoever has this position; at the end when left out.
     #[serde(default, deserialize_with = "values::count")]
     #[schema(minimum = 0)]
@@ -117,7 +117,7 @@ pub(in crate::http) async fn create(
     let new = NewItem {
         platform: new.platform,
         creator_handle: new.creator_handle,
-        creator: new.creator.unwrap_or_else(|| Value::Object(Map::new())),
+        creator: new.creator.unwrap_or_else(nothing),
         position: new.position,
     };
     match services.store()?.create_item(id_of(&list_id, "list")?, &new, services.clock.now()).await? {
@@ -136,6 +136,7 @@ pub(in crate::http) async fn create(
     responses((status = 200, description = "The item", body = ListItem), ReadRefusals))]
 pub(in crate::http) async fn show(
     path: web::Path<(String, String)>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
@@ -151,15 +152,19 @@ pub(in crate::http) struct ItemPatch {
     /// `null`: nothing is known.
     #[serde(default, deserialize_with = "creator_change")]
     #[schema(value_type = Option<JsonObject>)]
-    creator: Option<Value>,
+    creator: Option<JsonText>,
     /// Moves it to the place of whoever has this position.
     #[serde(default, deserialize_with = "values::count_kept")]
     #[schema(minimum = 0, nullable = false)]
     position: Option<i32>,
 }
 
-fn creator_change<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Ok(Some(json::object(deserializer)?.unwrap_or_else(|| Value::Object(Map::new()))))
+fn creator_change<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<JsonText>, D::Error> {
+    Ok(Some(json::object(deserializer)?.unwrap_or_else(nothing)))
+}
+
+fn nothing() -> JsonText {
+    JsonText::new("{}")
 }
 
 /// Change or move an item
@@ -186,6 +191,7 @@ pub(in crate::http) async fn update(
     responses((status = 204, description = "It is gone"), WriteRefusals))]
 pub(in crate::http) async fn delete(
     path: web::Path<(String, String)>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {

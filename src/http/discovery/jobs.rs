@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::{deleted, id_of, unknown};
 use crate::domain::discovery::JobStatus;
+use crate::domain::json_text::JsonText;
 use crate::http::auth::Caller;
 use crate::http::input::json::{self, JsonObject};
-use crate::http::input::{Body, Query, values};
+use crate::http::input::{Body, NoQuery, Query, escaped, values};
 use crate::http::listing::{Fields, Origin, OwnedListing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::page::{List, Page, Paging};
@@ -61,11 +62,13 @@ pub(in crate::http) struct JobQuery {
     #[serde(default, deserialize_with = "values::text::<_, 50>")]
     #[param(min_length = 1, max_length = 50)]
     platform: Option<String>,
-    /// Keywords, separated by commas, all of which the job has.
+    /// Keywords, separated by commas, all of which the job has. Blanks around one are not part of it. A backslash makes
+    /// whatever follows it a plain part of the keyword: a comma, a blank, a backslash.
     #[serde(default, deserialize_with = "values::text::<_, 2000>")]
     #[param(min_length = 1, max_length = 2000)]
     keywords: Option<String>,
-    /// A key that the job's `search_params` have, or `key=value`: what its value is too, as text.
+    /// A key that the job's `search_params` have, or `key=value`: what its value is too, as text. In the key, an equals sign
+    /// and a backslash have a backslash before them.
     #[serde(default, deserialize_with = "values::text::<_, 1000>")]
     #[param(min_length = 1, max_length = 1000)]
     search_param: Option<String>,
@@ -84,7 +87,7 @@ pub(in crate::http) async fn list(
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
     let OwnedListing { filter, origin, paging } = query;
-    let (search_param, search_param_value) = filter.search_param.map(divide).unzip();
+    let (search_param, search_param_value) = filter.search_param.map(|text| escaped::split_once(&text, '=')).unzip();
     let filter = JobFilter {
         user_id: caller.narrow(origin.user_id)?,
         campaign_id: filter.campaign_id,
@@ -92,7 +95,7 @@ pub(in crate::http) async fn list(
         platform: filter.platform,
         created_from: origin.created_from,
         created_before: origin.created_before,
-        keywords: filter.keywords.map(|text| text.split(',').map(|keyword| keyword.trim().to_owned()).collect()),
+        keywords: filter.keywords.map(|text| escaped::split(&text, ',')),
         search_param,
         search_param_value: search_param_value.flatten(),
         after: paging.after,
@@ -102,14 +105,6 @@ pub(in crate::http) async fn list(
         with_results: filter.fields.has(JobColumn::Results),
     };
     Ok(paging.answer(services.store()?.list_jobs(&filter).await?))
-}
-
-/// The key, and the value if there is one.
-fn divide(search_param: String) -> (String, Option<String>) {
-    match search_param.split_once('=') {
-        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-        None => (search_param, None),
-    }
 }
 
 /// A job to make. It begins as `pending`.
@@ -139,7 +134,7 @@ pub(in crate::http) struct JobPost {
     target_username: Option<String>,
     #[serde(default, deserialize_with = "json::object")]
     #[schema(value_type = Option<JsonObject>)]
-    search_params: Option<Value>,
+    search_params: Option<JsonText>,
     #[serde(default, deserialize_with = "values::text::<_, 255>")]
     #[schema(min_length = 1, max_length = 255)]
     qstash_message_id: Option<String>,
@@ -307,6 +302,7 @@ pub(in crate::http) async fn update(
     responses((status = 204, description = "It is gone"), WriteRefusals))]
 pub(in crate::http) async fn delete(
     id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{deleted, id_of, unknown};
 use crate::http::auth::Caller;
-use crate::http::input::{Body, values};
+use crate::http::input::{Body, NoQuery, values};
 use crate::http::listing::{Origin, OwnedListing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::page::{List, Page, Paging};
@@ -97,6 +97,7 @@ pub(in crate::http) async fn create(
     responses((status = 200, description = "The list", body = CreatorList), ReadRefusals))]
 pub(in crate::http) async fn show(
     id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
@@ -140,6 +141,7 @@ pub(in crate::http) async fn update(
     responses((status = 204, description = "It is gone"), WriteRefusals))]
 pub(in crate::http) async fn delete(
     id: web::Path<String>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {

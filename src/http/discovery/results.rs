@@ -3,14 +3,14 @@
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{deleted, id_of};
+use crate::domain::json_text::JsonText;
 use crate::http::auth::Caller;
-use crate::http::input::Body;
 use crate::http::input::json::{self, AnyJson};
+use crate::http::input::{Body, NoQuery};
 use crate::http::listing::{Fields, Listing};
 use crate::http::openapi::{ReadRefusals, WriteRefusals};
 use crate::http::page::{List, Page, Paging};
@@ -84,7 +84,7 @@ pub(in crate::http) async fn list(
 pub(in crate::http) struct ResultBody {
     #[serde(deserialize_with = "json::array")]
     #[schema(value_type = Vec<AnyJson>)]
-    creators: Value,
+    creators: JsonText,
 }
 
 /// Add a result to a job
@@ -108,6 +108,7 @@ pub(in crate::http) async fn create(
     responses((status = 200, description = "The result", body = JobResult), ReadRefusals))]
 pub(in crate::http) async fn show(
     path: web::Path<(String, String)>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {
@@ -138,6 +139,7 @@ pub(in crate::http) async fn update(
     responses((status = 204, description = "It is gone"), WriteRefusals))]
 pub(in crate::http) async fn delete(
     path: web::Path<(String, String)>,
+    _query: NoQuery,
     caller: Caller,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, Problem> {

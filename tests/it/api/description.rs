@@ -28,6 +28,9 @@ async fn everything_that_is_described_exists_and_the_rest_is_not_described() {
         assert_eq!(answer.status, 405, "{path}");
         let mut allowed: Vec<&str> = answer.header("allow").unwrap().split(", ").collect();
         let mut described: Vec<&str> = methods.iter().map(String::as_str).collect();
+        // HEAD is answered where GET is, and needs no description of its own.
+        assert_eq!(allowed.contains(&"HEAD"), allowed.contains(&"GET"), "{path}");
+        allowed.retain(|method| *method != "HEAD");
         allowed.sort_unstable();
         described.sort_unstable();
         assert_eq!(allowed, described, "{path}");
@@ -52,18 +55,19 @@ async fn the_dashboard_counts_what_is_the_users() {
              ('user_1', 'draft', '2026-03-01Z'), ('user_1', 'active', '2026-02-28T23:59:59Z'), ('user_1', 'active', '2026-03-09Z'), \
              ('user_2', 'draft', '2026-03-09Z')) v(u, s, t); \
              insert into scraping_jobs (user_id, status, platform) values ('user_1', 'pending', 'tiktok'), \
-             ('user_1', 'completed', 'tiktok'), ('user_1', 'completed', null), ('user_2', 'error', 'x'); \
+             ('user_1', 'completed', 'tiktok'), ('user_1', 'completed', null), ('user_1', 'timeout', 'none'), ('user_2', 'error', 'x'); \
              update user_usage set usage_period_start = '2026-03-05Z', usage_reset_date = '2026-04-05Z', \
              usage_creators_current_month = 30, plan_creators_limit = 100; \
              insert into scraping_results (job_id, creators, created_at) select id, '[1, 2, 3]', t::timestamptz \
-             from scraping_jobs, (values ('2026-03-04Z'), ('2026-03-05Z'), ('2026-03-09Z')) v(t) where status <> 'pending'",
+             from scraping_jobs, (values ('2026-03-04Z'), ('2026-03-05Z'), ('2026-03-09Z')) v(t) where status = 'completed'",
         )
         .await;
     let numbers = api.read("/v1/users/user_1/dashboard").await;
     assert_eq!(numbers["campaigns_by_status"], json!({"active": 2, "draft": 1}));
     assert_eq!(numbers["campaigns_this_month"], 2);
-    assert_eq!(numbers["jobs_by_status"], json!({"pending": 1, "completed": 2}));
+    assert_eq!(numbers["jobs_by_status"], json!({"pending": 1, "completed": 2, "timeout": 1}));
     assert_eq!(numbers["jobs_by_platform"], json!({"tiktok": 2, "none": 1}));
+    assert_eq!(numbers["jobs_without_platform"], 1, "apart from those of a platform that is called none");
     assert_eq!((&numbers["results_this_period"], &numbers["creators_found_this_period"]), (&json!(4), &json!(12)));
     let usage = api.read("/v1/users/user_1/usage").await;
     assert_eq!(numbers["usage"]["creators"], usage["creators"]);

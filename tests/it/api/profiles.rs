@@ -217,7 +217,7 @@ async fn what_is_not_the_applications_is_refused_by_name() {
         (r#"{"onboarding_step": "step-3"}"#, "onboarding_step"),
         (r#"{"requested_at": "tomorrow"}"#, "requested_at"),
         (r#"{"requested_at": "+20000-01-01T00:00:00Z"}"#, "requested_at"),
-        (r#"{"email_schedule_status": {"welcome:user_1": {"due_at": null}}}"#, "due_at"),
+        (r#"{"email_schedule_status": {"welcome:user_1": {"due_at": null}}}"#, "email_schedule_status.welcome:user_1.due_at"),
         (r#"{"email_schedule_status": {"welcome\u0000": {"sent_at": null}}}"#, "email_schedule_status"),
     ] {
         api.refuses("PATCH", "/v1/users/user_1", body, 400, name).await;
