@@ -17,7 +17,7 @@ ENV BILLSYNC_LISTEN=0.0.0.0:8787 BILLSYNC_LOG_FORMAT=json
 EXPOSE 8787
 STOPSIGNAL SIGTERM
 # Alive, not ready: whoever acts on it restarts, and no restart brings a database back.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --start-interval=1s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
     CMD ["billsync", "healthcheck", "--timeout", "4"]
 ENTRYPOINT ["billsync"]
 CMD ["serve"]

@@ -6,6 +6,7 @@
 mod answers;
 mod api;
 mod architecture;
+mod backup;
 mod baseline;
 mod batch;
 mod clerk_users;

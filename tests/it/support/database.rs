@@ -1,6 +1,7 @@
 //! One cluster for the run, a database for every test, cloned from a migrated template.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use billsync::embedded_postgres::{EmbeddedPostgres, Options};
@@ -10,6 +11,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 
 use super::server::now;
+
+/// A variable with the folder of the server's programs, for a run of the tests on another version than the machine's.
+const POSTGRES_BIN: &str = "TEST_POSTGRES_BIN";
 
 /// A database of one test; dropped with it, also when the test fails.
 #[derive(Debug)]
@@ -49,8 +53,10 @@ async fn cluster() -> &'static Cluster {
 impl Cluster {
     /// The cluster stays for the next run, which then starts faster; what a killed run has left in it is removed here.
     async fn start() -> Cluster {
-        let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("postgres");
-        let options = Options { guard_program: Some(env!("CARGO_BIN_EXE_billsync").into()), ..Options::new(home) };
+        let binaries = std::env::var_os(POSTGRES_BIN).map(PathBuf::from);
+        let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(cluster_name(binaries.as_deref()));
+        let guard_program = Some(env!("CARGO_BIN_EXE_billsync").into());
+        let options = Options { guard_program, binaries, ..Options::new(home) };
         let postgres = EmbeddedPostgres::start(&options).await.unwrap();
         let mut admin = PgConnection::connect(postgres.url()).await.unwrap();
         // Other test processes may be preparing the same template.
@@ -60,6 +66,15 @@ impl Cluster {
         admin.close().await.unwrap();
         Cluster { postgres, template }
     }
+}
+
+/// A cluster is of one major version, which alone can open it.
+fn cluster_name(binaries: Option<&Path>) -> String {
+    let Some(binaries) = binaries else { return "postgres".to_owned() };
+    let output = Command::new(binaries.join("postgres")).arg("--version").output().unwrap();
+    let version = String::from_utf8(output.stdout).unwrap();
+    let (_, number) = version.trim().split_once("(PostgreSQL) ").unwrap();
+    format!("postgres-{}", number.split('.').next().unwrap())
 }
 
 impl TestDatabase {
