@@ -140,7 +140,7 @@ async fn the_command_ensures_by_id_and_everybody() {
     let mut without_key = billsync(&[("DATABASE_URL", &database.url)]);
     let output = without_key.args(["users", "ensure", "--all"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("CLERK_SECRET_KEY is not set"));
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[tokio::test]
