@@ -68,10 +68,16 @@ fn commands() -> Vec<Example> {
     block.examples
 }
 
+/// Where programs are looked for: beside the server's first.
+fn search_path(programs: &str) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    format!("{programs}:{}", path.display())
+}
+
 /// Whether the machine has the clients, beside the server or elsewhere. What CI runs on has them.
 async fn has_clients(database: &TestDatabase) -> bool {
     let programs: String = database.ask("select setting from pg_config where name = 'BINDIR'").await;
-    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let path = search_path(&programs);
     let is_there = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let has_all = ["pg_dump", "pg_restore", "psql"].into_iter().all(is_there);
     if !has_all {
@@ -85,13 +91,13 @@ async fn has_clients(database: &TestDatabase) -> bool {
 async fn restore(from: &Owned, to: &Owned) {
     let folder = tempfile::tempdir().unwrap();
     let programs: String = from.database.ask("select setting from pg_config where name = 'BINDIR'").await;
-    let path = std::env::var("PATH").unwrap_or_default();
+    let path = search_path(&programs);
     let typed = commands().into_iter().map(|example| example.line);
     let unowned = format!("! pg_restore --no-owner --use-list=billsync.list --file=- billsync.dump | grep -n {}", from.owner);
     for line in typed.chain([unowned]) {
         let mut command = Command::new("sh");
         command.args(["-euc", &line]).current_dir(folder.path()).env_clear();
-        command.env("PATH", format!("{programs}:{path}")).env("DATABASE_URL", from.url()).env("NEW_URL", to.url());
+        command.env("PATH", &path).env("DATABASE_URL", from.url()).env("NEW_URL", to.url());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && !told.to_lowercase().contains("error"), "{line}\n{told}");
