@@ -2,6 +2,7 @@
 //! leases and the clockwork. Every task is safe to run twice at once: a lease saves work, it protects nothing.
 
 pub mod clock_sweep;
+mod pace;
 pub mod retention;
 mod runner;
 pub mod stripe_sync;

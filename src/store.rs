@@ -35,6 +35,7 @@ mod people;
 mod plan_log;
 mod plans;
 mod pool;
+mod pressure;
 mod profile_update;
 mod profiles;
 mod raw_json;
@@ -80,6 +81,7 @@ pub use owners::write_operator_link;
 pub use plan_log::{Plan, PlanLog};
 pub use plans::PlanChange;
 pub use pool::{BEGIN_BATCH, PoolerMode, Store, StoreSettings, Tx};
+pub use pressure::Pressure;
 pub use profile_update::{Change, ProfileUpdate, Updated, ensure_rows, write as write_profile};
 pub use profiles::{UserFilter, UserProfile};
 pub use raw_json::RawJson;
@@ -112,6 +114,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
         user_profiles::ALL,
         users_sql::ALL,
         plans::ALL,
+        pressure::ALL,
         reconcile::ALL,
         refetch_queue::ALL,
         retention::ALL,

@@ -1,18 +1,16 @@
-//! The usage reset: ends the periods that are over, in batches that hold their locks for about ten milliseconds.
-//! What a reset does stands in `domain::billing::usage_period` and in `store::usage`.
+//! The usage reset: ends the periods that are over, in batches that hold their locks for about ten milliseconds, and gives way
+//! to events that come in. What a reset does stands in `domain::billing::usage_period` and in `store::usage`.
 
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::schedule::pace::Pace;
 use crate::schedule::{Summary, Task, TaskError, Work};
 use crate::store::{ErrorKind, StoreError};
 
 /// Listed at a time; a list costs a scan of the index of due rows.
 const PAGE: i64 = 20_000;
-
-/// How long rows should be locked, so that a transaction that a busy machine or disk holds up stays below 50 ms.
-const AIM: Duration = Duration::from_millis(10);
 
 const FIRST_BATCH: usize = 128;
 const LEAST_BATCH: usize = 16;
@@ -29,6 +27,7 @@ pub fn task() -> Task {
 pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError> {
     let mut summary = Summary::default();
     let mut size = BatchSize::default();
+    let mut pace = Pace::default();
     loop {
         let now = work.clock.now();
         let mut due = work.store.list_due_usage(now, user, PAGE).await?;
@@ -44,10 +43,13 @@ pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError
             let (batch, others) = rest.split_at(size.get().min(rest.len()));
             rest = others;
             let (rows, held) = reset_batch(work, batch).await?;
-            size.learn(batch.len(), held);
+            size.learn(batch.len(), held, pace.aim());
             summary.rows += rows;
             summary.batches += 1;
             summary.longest_ms = summary.longest_ms.max(u64::try_from(held.as_millis()).ok());
+            if !rest.is_empty() {
+                pace.wait(&work.store, held).await;
+            }
         }
         // Nothing done: what is listed is held by others, or there is nothing left.
         if summary.rows == before {
@@ -67,7 +69,7 @@ async fn reset_batch(work: &Work, batch: &[Uuid]) -> Result<(u64, Duration), Sto
     }
 }
 
-/// How many rows a transaction takes: as many as the last ones show to fit [`AIM`].
+/// How many rows a transaction takes: as many as the last ones show to fit the time that it should take.
 #[derive(Debug)]
 struct BatchSize(usize);
 
@@ -82,10 +84,10 @@ impl BatchSize {
         self.0
     }
 
-    fn learn(&mut self, rows: usize, took: Duration) {
+    fn learn(&mut self, rows: usize, took: Duration, aim: Duration) {
         let next = match took.checked_div(2) {
-            Some(half) if half > AIM => self.0 / 2,
-            _ if took > AIM => self.0 - self.0 / 8,
+            Some(half) if half > aim => self.0 / 2,
+            _ if took > aim => self.0 - self.0 / 8,
             // A batch that was not full says little.
             _ if rows >= self.0 => self.0 + self.0 / 8,
             _ => self.0,
@@ -100,19 +102,20 @@ mod tests {
 
     #[test]
     fn batches_shrink_at_once_when_they_take_long_and_grow_slowly() {
+        const AIM: Duration = Duration::from_millis(10);
         let mut size = BatchSize::default();
-        size.learn(128, AIM * 3);
+        size.learn(128, AIM * 3, AIM);
         assert_eq!(size.get(), 64);
-        size.learn(64, AIM / 2);
+        size.learn(64, AIM / 2, AIM);
         assert_eq!(size.get(), 72);
-        size.learn(5, AIM / 2);
+        size.learn(5, AIM / 2, AIM);
         assert_eq!(size.get(), 72, "a small batch is no measure");
         for _ in 0..100 {
-            size.learn(size.get(), AIM * 9);
+            size.learn(size.get(), AIM * 9, AIM);
         }
         assert_eq!(size.get(), LEAST_BATCH);
         for _ in 0..100 {
-            size.learn(size.get(), Duration::ZERO);
+            size.learn(size.get(), Duration::ZERO, AIM);
         }
         assert_eq!(size.get(), LARGEST_BATCH);
     }
