@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 
 use crate::store::{Pressure, Store};
 
-/// What may be on its way to the disk when a batch begins. Postgres holds four times as much by default, and whoever writes
+/// What may be on its way to the disk when a batch begins. Postgres holds twice as much by default, and whoever writes
 /// more than that waits for the disk with all of its locks.
-const MOST_UNWRITTEN: i64 = 1024 * 1024;
+const MOST_UNWRITTEN: i64 = 2 * 1024 * 1024;
 
 /// How long to wait for the disk to catch up; a server that is this slow is not helped by waiting longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,13 +21,13 @@ const A_MOMENT: Duration = Duration::from_millis(2);
 const COMING_IN: Duration = Duration::from_secs(1);
 
 /// How long a batch should take when nobody waits for it. One that a busy machine or disk holds up stays below 50 ms.
-const AIM: Duration = Duration::from_millis(10);
+const AIM: Duration = Duration::from_millis(16);
 
 /// And while events come in: each of them may have to wait for one.
 const SHORT_AIM: Duration = Duration::from_millis(4);
 
 /// How much longer than it worked the task rests then.
-const REST: u32 = 4;
+const REST: u32 = 3;
 
 const LONGEST_REST: Duration = Duration::from_millis(200);
 

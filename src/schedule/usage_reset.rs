@@ -1,4 +1,4 @@
-//! The usage reset: ends the periods that are over, in batches that hold their locks for about ten milliseconds, and gives way
+//! The usage reset: ends the periods that are over, in batches that hold their locks for some milliseconds, and gives way
 //! to events that come in. What a reset does stands in `domain::billing::usage_period` and in `store::usage`.
 
 use std::time::{Duration, Instant};
