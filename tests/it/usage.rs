@@ -3,6 +3,7 @@
 
 mod crowds;
 mod meters;
+mod pace;
 
 use std::sync::Arc;
 
