@@ -1,6 +1,7 @@
 //! The usage reset: ends the periods that are over, in batches that hold their locks for some milliseconds, and gives way
 //! to events that come in. What a reset does stands in `domain::billing::usage_period` and in `store::usage`.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -25,38 +26,67 @@ pub fn task() -> Task {
 /// Resets every row that is due, of all users or of one. A row that somebody else holds stays due: whoever holds it is
 /// likely to reset it, and the next run does otherwise.
 pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError> {
-    let mut summary = Summary::default();
-    let mut size = BatchSize::default();
-    let mut pace = Pace::default();
+    let pace = Pace::default();
+    let mut round = Round::default();
     loop {
         let now = work.clock.now();
         let mut due = work.store.list_due_usage(now, user, PAGE).await?;
-        // Neighbours in the tables, and the order in which everybody locks.
-        due.sort_unstable();
-        let before = summary.rows;
-        let mut rest = due.as_slice();
-        while !rest.is_empty() {
-            if work.stop.is_asked() {
-                summary.stopped = true;
-                return Ok(summary);
-            }
-            let (batch, others) = rest.split_at(size.get().min(rest.len()));
-            rest = others;
-            let (rows, held) = reset_batch(work, batch).await?;
-            size.learn(batch.len(), held, pace.aim());
-            summary.rows += rows;
-            summary.batches += 1;
-            summary.longest_ms = summary.longest_ms.max(u64::try_from(held.as_millis()).ok());
-            if !rest.is_empty() {
-                pace.wait(&work.store, held).await;
-            }
+        // Neighbours in the tables, and the order in which everybody locks. Taken from the end.
+        due.sort_unstable_by(|a, b| b.cmp(a));
+        let (before, listed) = (round.summary.rows, due.len() as u64);
+        round.rest = due;
+        let shared = Mutex::new(round);
+        let (first, second) = tokio::join!(run_lane(work, &pace, &shared, 0), run_lane(work, &pace, &shared, 1));
+        (first?, second?);
+        round = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if round.summary.stopped {
+            return Ok(round.summary);
         }
         // Nothing done: what is listed is held by others, or there is nothing left.
-        if summary.rows == before {
-            summary.left = due.len() as u64;
-            return Ok(summary);
+        if round.summary.rows == before {
+            round.summary.left = listed;
+            return Ok(round.summary);
         }
     }
+}
+
+/// What the lanes share.
+#[derive(Debug, Default)]
+struct Round {
+    /// Due, and not tried yet.
+    rest: Vec<Uuid>,
+    size: BatchSize,
+    summary: Summary,
+}
+
+/// One batch after the other. The server computes for one lane while the other waits for an answer; while events come in
+/// there is only the first.
+async fn run_lane(work: &Work, pace: &Pace, round: &Mutex<Round>, number: usize) -> Result<(), TaskError> {
+    let locked = || round.lock().unwrap_or_else(PoisonError::into_inner);
+    while number == 0 || !pace.is_busy() {
+        let batch = {
+            let mut round = locked();
+            round.summary.stopped |= work.stop.is_asked() && !round.rest.is_empty();
+            let from = round.rest.len().saturating_sub(round.size.get());
+            if round.summary.stopped { Vec::new() } else { round.rest.split_off(from) }
+        };
+        if batch.is_empty() {
+            break;
+        }
+        let (rows, held) = reset_batch(work, &batch).await?;
+        let is_last = {
+            let mut round = locked();
+            round.size.learn(batch.len(), held, pace.aim());
+            round.summary.rows += rows;
+            round.summary.batches += 1;
+            round.summary.longest_ms = round.summary.longest_ms.max(u64::try_from(held.as_millis()).ok());
+            round.rest.is_empty()
+        };
+        if !is_last {
+            pace.wait(&work.store, held).await;
+        }
+    }
+    Ok(())
 }
 
 /// How many rows, and how long they were locked.
