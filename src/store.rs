@@ -23,6 +23,7 @@ mod history;
 mod index_builder;
 mod index_state;
 mod inspect;
+mod instants;
 mod ledger;
 mod link_hints;
 mod list_items;

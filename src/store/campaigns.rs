@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::discovery::CampaignStatus;
 use crate::store::consume::{Counted, Meter, Reading, Step, consume_within};
 use crate::store::error::StoreError;
+use crate::store::instants::{At, Place};
 use crate::store::pool::{RowQuery, Store, Tx};
 use crate::store::profile_update::Change;
 
@@ -60,7 +61,9 @@ pub struct Campaign {
     pub search_type: Option<String>,
     /// `draft`, `active`, `completed` or `archived`.
     pub status: String,
+    #[sqlx(try_from = "At")]
     pub created_at: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     pub updated_at: DateTime<Utc>,
 }
 
@@ -123,7 +126,7 @@ impl Store {
                 .bind(filter.search_type.clone())
                 .bind(filter.created_from)
                 .bind(filter.created_before)
-                .bind(after_at)
+                .bind(after_at.map(Place::Before))
                 .bind(after_id)
                 .bind(filter.limit)
         };

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::grants::Grant;
+use crate::store::instants::MaybeAt;
 use crate::store::pool::{Store, Tx};
 use crate::store::usage::{self, LOCK_DUE_USAGE_OF_ONE, enrichments_limit, on_test_clocks};
 
@@ -146,8 +147,11 @@ pub struct UsageRow {
     pub campaigns_limit: Option<i32>,
     pub creators_limit: Option<i32>,
     pub enrichments_limit: Option<i32>,
+    #[sqlx(try_from = "MaybeAt")]
     pub usage_anchor: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub usage_period_start: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub usage_reset_date: Option<DateTime<Utc>>,
     pub reset_held: bool,
     /// Whether the user's time is a test clock's, not ours.
@@ -164,6 +168,7 @@ struct ConsumeRow {
     allowed: bool,
     used: i32,
     cap: Option<i32>,
+    #[sqlx(try_from = "MaybeAt")]
     resets_at: Option<DateTime<Utc>>,
     is_settled: bool,
 }

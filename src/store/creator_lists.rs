@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::store::error::StoreError;
+use crate::store::instants::{At, Place};
 use crate::store::pool::{RowQuery, Store};
 use crate::store::profile_update::Change;
 
@@ -57,7 +58,9 @@ pub struct CreatorList {
     pub name: String,
     pub description: Option<String>,
     pub is_archived: bool,
+    #[sqlx(try_from = "At")]
     pub created_at: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     pub updated_at: DateTime<Utc>,
 }
 
@@ -91,7 +94,7 @@ impl Store {
                 .bind(filter.is_archived)
                 .bind(filter.created_from)
                 .bind(filter.created_before)
-                .bind(after_at)
+                .bind(after_at.map(Place::Before))
                 .bind(after_id)
                 .bind(filter.limit)
         };

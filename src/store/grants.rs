@@ -9,6 +9,7 @@ use sqlx::{Execute, FromRow};
 
 use crate::store::consume::{BEGIN_CONSUME, Meter, Reading};
 use crate::store::error::{ErrorKind, StoreError};
+use crate::store::instants::MaybeAt;
 use crate::store::plan_log::{Plan, PlanLog};
 use crate::store::pool::{RowQuery, Store, Tx};
 use crate::store::usage::enrichments_limit;
@@ -73,6 +74,7 @@ struct GrantedRow {
     clerk_id: String,
     used: i32,
     cap: Option<i32>,
+    #[sqlx(try_from = "MaybeAt")]
     resets_at: Option<DateTime<Utc>>,
 }
 

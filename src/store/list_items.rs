@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::json_text::JsonText;
 use crate::store::error::StoreError;
+use crate::store::instants::At;
 use crate::store::pool::{RowQuery, Store, Tx};
 use crate::store::raw_json::RawJson;
 
@@ -80,7 +81,9 @@ pub struct ListItem {
     pub creator: Option<RawJson>,
     /// The lower, the earlier; with gaps.
     pub position: i32,
+    #[sqlx(try_from = "At")]
     pub created_at: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     pub updated_at: DateTime<Utc>,
 }
 

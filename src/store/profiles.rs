@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::domain::billing::access::{Access, Standing};
 use crate::store::error::StoreError;
+use crate::store::instants::{At, MaybeAt, Place};
 use crate::store::pool::{RowQuery, Store};
 use crate::store::raw_json::RawJson;
 
@@ -137,8 +138,11 @@ pub struct UserProfile {
     /// `pending`, `step-1`, `step-2` or `completed`.
     pub onboarding_step: String,
     pub is_admin: bool,
+    #[sqlx(try_from = "MaybeAt")]
     pub deleted_at: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "At")]
     pub created_at: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     pub updated_at: DateTime<Utc>,
     pub current_plan: Option<String>,
     pub intended_plan: Option<String>,
@@ -146,14 +150,21 @@ pub struct UserProfile {
     pub subscription_status: String,
     /// As of the last projection; see `effective_trial_status`.
     pub trial_status: String,
+    #[sqlx(try_from = "MaybeAt")]
     pub trial_start_date: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub trial_end_date: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub trial_conversion_date: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub subscription_cancel_date: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub subscription_renewal_date: Option<DateTime<Utc>>,
     pub billing_sync_status: Option<String>,
     pub requested_plan: Option<String>,
+    #[sqlx(try_from = "MaybeAt")]
     pub requested_at: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub next_change_at: Option<DateTime<Utc>>,
     pub stripe_customer_id: Option<String>,
     pub stripe_subscription_id: Option<String>,
@@ -174,14 +185,19 @@ pub struct UserProfile {
     pub usage_campaigns_current: i32,
     pub usage_creators_current_month: i32,
     pub enrichments_current_month: i32,
+    #[sqlx(try_from = "MaybeAt")]
     pub usage_reset_date: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub usage_anchor: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub usage_period_start: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub signup_timestamp: Option<DateTime<Utc>>,
     /// The mails that are due or were sent, keyed `kind:subject`.
     #[schema(value_type = serde_json::Value)]
     pub email_schedule_status: Option<RawJson>,
     pub last_webhook_event: Option<String>,
+    #[sqlx(try_from = "MaybeAt")]
     pub last_webhook_timestamp: Option<DateTime<Utc>>,
 }
 
@@ -269,7 +285,7 @@ impl Store {
                 .bind(filter.current_plan.clone())
                 .bind(filter.created_from)
                 .bind(filter.created_before)
-                .bind(after_at)
+                .bind(after_at.map(Place::Before))
                 .bind(after_id)
                 .bind(filter.limit)
                 .bind(filter.with_plan_features)

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::discovery::JobStatus;
 use crate::domain::json_text::JsonText;
 use crate::store::error::StoreError;
+use crate::store::instants::{At, MaybeAt, Place};
 use crate::store::pool::{RowQuery, Store, Tx};
 use crate::store::profile_update::Change;
 use crate::store::raw_json::RawJson;
@@ -103,11 +104,16 @@ pub struct Job {
     pub cursor: i32,
     /// In percent.
     pub progress: f64,
+    #[sqlx(try_from = "MaybeAt")]
     pub started_at: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub completed_at: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     pub timeout_at: Option<DateTime<Utc>>,
     pub error: Option<String>,
+    #[sqlx(try_from = "At")]
     pub created_at: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     pub updated_at: DateTime<Utc>,
     /// The first hundred; only when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +193,9 @@ pub enum JobOutcome {
 #[derive(FromRow)]
 struct LockedJob {
     status: String,
+    #[sqlx(try_from = "MaybeAt")]
     started_at: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "MaybeAt")]
     completed_at: Option<DateTime<Utc>>,
 }
 
@@ -207,7 +215,7 @@ impl Store {
                 .bind(filter.keywords.as_ref().map(|keywords| json!(keywords)))
                 .bind(filter.search_param.clone())
                 .bind(filter.search_param_value.clone())
-                .bind(after_at)
+                .bind(after_at.map(Place::Before))
                 .bind(after_id)
                 .bind(filter.limit)
                 .bind(filter.with_keywords)

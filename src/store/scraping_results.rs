@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::json_text::JsonText;
 use crate::store::error::StoreError;
+use crate::store::instants::{At, Place};
 use crate::store::pool::{RowQuery, Store};
 use crate::store::raw_json::RawJson;
 
@@ -54,7 +55,9 @@ pub struct JobResult {
     #[schema(value_type = Vec<Value>, required = false)]
     pub creators: Option<RawJson>,
     pub creators_count: i32,
+    #[sqlx(try_from = "At")]
     pub created_at: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     pub updated_at: DateTime<Utc>,
 }
 
@@ -74,7 +77,9 @@ impl Store {
         with_creators: bool,
     ) -> Result<Vec<JobResult>, StoreError> {
         let (after_at, after_id) = after.unzip();
-        let bind = |query: RowQuery<JobResult>| query.bind(job_id).bind(after_at).bind(after_id).bind(limit).bind(with_creators);
+        let bind = |query: RowQuery<JobResult>| {
+            query.bind(job_id).bind(after_at.map(Place::Behind)).bind(after_id).bind(limit).bind(with_creators)
+        };
         self.read_planned(LIST_RESULTS, bind).await
     }
 

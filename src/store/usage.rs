@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::billing::rows::UsageReset;
 use crate::domain::billing::usage_period::{Rollover, plan_rollover};
 use crate::store::error::StoreError;
+use crate::store::instants::{At, Place};
 use crate::store::pool::{Store, Tx};
 
 /// As for a batch of events: by index, whatever the statistics say. Whoever holds a row is not waited for. A commit does not
@@ -133,7 +134,9 @@ pub struct DueUsage {
 /// The counters of a period that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct ArchivedPeriod {
+    #[sqlx(try_from = "At")]
     pub period_start: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     pub period_end: DateTime<Utc>,
     pub usage_campaigns_current: i32,
     pub usage_creators_current_month: i32,
@@ -145,8 +148,11 @@ pub struct ArchivedPeriod {
 #[derive(Debug, FromRow)]
 struct DueRow {
     clerk_id: String,
+    #[sqlx(try_from = "At")]
     usage_anchor: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     usage_period_start: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     usage_reset_date: DateTime<Utc>,
     usage_creators_current_month: i32,
     enrichments_current_month: i32,
@@ -155,8 +161,11 @@ struct DueRow {
 #[derive(Debug, FromRow)]
 struct LockedRow {
     user_id: Uuid,
+    #[sqlx(try_from = "At")]
     usage_anchor: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     usage_period_start: DateTime<Utc>,
+    #[sqlx(try_from = "At")]
     usage_reset_date: DateTime<Utc>,
 }
 
@@ -244,8 +253,8 @@ pub(crate) async fn reset(tx: &mut Tx, lock: &'static str, ids: &[Uuid], now: Da
     let query = tx
         .query(RESET_USAGE)
         .bind(due.iter().map(|(row, _)| row.user_id).collect::<Vec<_>>())
-        .bind(due.iter().map(|(row, _)| row.usage_period_start).collect::<Vec<_>>())
-        .bind(due.iter().map(|(row, _)| row.usage_reset_date).collect::<Vec<_>>())
+        .bind(due.iter().map(|(row, _)| Place::At(row.usage_period_start)).collect::<Vec<_>>())
+        .bind(due.iter().map(|(row, _)| Place::At(row.usage_reset_date)).collect::<Vec<_>>())
         .bind(due.iter().map(|(_, rollover)| rollover.next.start).collect::<Vec<_>>())
         .bind(due.iter().map(|(_, rollover)| rollover.next.end).collect::<Vec<_>>())
         .bind(due.iter().map(|(_, rollover)| rollover.ended.period_end).collect::<Vec<_>>())

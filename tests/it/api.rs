@@ -4,6 +4,7 @@ mod campaigns;
 mod description;
 mod events;
 mod filters;
+mod infinity;
 mod items;
 mod jobs;
 mod key_set;

@@ -10,6 +10,7 @@ use sqlx::{FromRow, Postgres, Row};
 use crate::domain::billing::stored::{InvoiceSummary, OperatorLink, Owner};
 use crate::domain::event::{EventId, Provider};
 use crate::store::facts::{Lookup, ObjectRow};
+use crate::store::instants::MaybeAt;
 use crate::store::ledger::KnownEvent;
 use crate::store::owners::OwnerRow;
 use crate::store::users::LockedUser;
@@ -59,7 +60,8 @@ impl FromRow<'_, PgRow> for LoadedRow {
             }
             "user" => {
                 let user: LockedUser = rest(row)?;
-                LoadedRow::User(Box::new(user.with_times(row.try_get(TIMES)?)))
+                let times: Vec<MaybeAt> = row.try_get(TIMES)?;
+                LoadedRow::User(Box::new(user.with_times(times.into_iter().map(Option::from).collect())))
             }
             "erased" => LoadedRow::Erased(row.try_get(REST)?),
             "catalog" => LoadedRow::Catalog(row.try_get(REST)?),
