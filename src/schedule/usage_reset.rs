@@ -37,7 +37,7 @@ pub async fn reset(work: &Work, user: Option<&str>) -> Result<Summary, TaskError
         round.rest = due;
         let shared = Mutex::new(round);
         let (first, second) = tokio::join!(run_lane(work, &pace, &shared, 0), run_lane(work, &pace, &shared, 1));
-        (first?, second?);
+        first.and(second)?;
         round = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         if round.summary.stopped {
             return Ok(round.summary);
