@@ -190,6 +190,10 @@ impl Store {
                 return granted.map(Metered::Answered);
             }
         }
+        let _turn = match self.gatherings() {
+            Some(gatherings) => Some(gatherings.turn(clerk_id).await?),
+            None => None,
+        };
         for _ in 0..ATTEMPTS {
             let Some(row) = self.try_consume(clerk_id, meter, amount, key, now).await? else {
                 return Ok(Metered::UnknownUser);

@@ -9,6 +9,7 @@ use sqlx::{Execute, FromRow};
 
 use crate::store::consume::{BEGIN_CONSUME, Meter, Reading};
 use crate::store::error::{ErrorKind, StoreError};
+use crate::store::gathering::Abandoned;
 use crate::store::instants::MaybeAt;
 use crate::store::plan_log::{Plan, PlanLog};
 use crate::store::pool::{RowQuery, Store, Tx};
@@ -94,7 +95,10 @@ impl Store {
             let store = store.clone();
             async move { store.grant_all(meter, &grants).await }
         };
-        self.gatherings()?.grants(meter, &clerk_id).ask(grant, work).await
+        match self.gatherings()?.grants(meter, &clerk_id).ask(grant, work).await {
+            Ok(granted) => granted,
+            Err(Abandoned) => Some(Err(StoreError::new(ErrorKind::ConnectionLost, "the work ended before its answer"))),
+        }
     }
 
     /// How the server goes about granting one of a meter; nothing is counted.

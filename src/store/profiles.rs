@@ -251,7 +251,7 @@ impl Store {
                 let store = store.clone();
                 async move { store.find_profiles(&clerk_ids).await }
             };
-            if let Some(found) = gatherings.profiles.ask(clerk_id.to_owned(), work).await {
+            if let Ok(Some(found)) = gatherings.profiles.ask(clerk_id.to_owned(), work).await {
                 return Ok(found);
             }
         }

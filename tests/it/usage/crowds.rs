@@ -158,3 +158,42 @@ async fn a_database_that_goes_away_is_told_to_everybody_and_nothing_is_counted_t
     assert_eq!(ask(&bench, total).await, json!(granted), "who was told of an error was not counted, and everybody else once");
     assert!(granted < 5, "the statement that was ended was somebody's");
 }
+
+#[tokio::test]
+async fn a_crowd_that_waits_for_one_row_leaves_the_connections_to_others() {
+    let bench = subscribers(5).await;
+    let mut holder = bench.database.connect().await;
+    let mut held = holder.begin().await.unwrap();
+    sqlx::query("select from user_usage g join users u on u.id = g.user_id where u.user_id = 'user_0' for update of g")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let crowd: Vec<_> = (0..30)
+        .map(|_| {
+            let (store, now) = (bench.store.clone(), bench.clock.now());
+            tokio::spawn(async move { store.consume("user_0", Meter::Creators, 1, None, now).await })
+        })
+        .collect();
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let mut asking = bench.database.connect().await;
+    let mut most = 0;
+    until("somebody waits for the row", async || {
+        let (count,): (i64,) = sqlx::query_as(waiting).fetch_one(&mut asking).await.unwrap();
+        most = most.max(count);
+        count > 0
+    })
+    .await;
+    for user in 1..5 {
+        assert_eq!(used(&take(&bench, &bench.store, user, 5).await), Some(35));
+        assert!(bench.store.get_user_profile(&format!("user_{user}")).await.unwrap().is_some());
+        let (count,): (i64,) = sqlx::query_as(waiting).fetch_one(&mut asking).await.unwrap();
+        most = most.max(count);
+    }
+    assert_eq!(most, 1, "one connection waits for all of them");
+    held.rollback().await.unwrap();
+    let mut granted = 0;
+    for task in crowd {
+        granted += u32::from(task.await.unwrap().is_ok());
+    }
+    assert_eq!(counters(&bench).await, json!([30 + granted, 35, 35, 35, 35]));
+}
