@@ -85,8 +85,11 @@ pub(crate) struct Gathering<Q, A> {
     state: Mutex<State<Q, A>>,
 }
 
+/// `None`: to be asked by itself.
+type Reply<A> = oneshot::Sender<Option<A>>;
+
 struct State<Q, A> {
-    waiting: Vec<(Q, oneshot::Sender<Option<A>>)>,
+    waiting: Vec<(Q, Reply<A>)>,
     workers: usize,
 }
 
@@ -120,7 +123,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gathering<Q, A> {
     }
 
     /// Queues a question. True when somebody has to begin to work.
-    fn enter(&self, question: Q, reply: oneshot::Sender<Option<A>>) -> bool {
+    fn enter(&self, question: Q, reply: Reply<A>) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting.push((question, reply));
         let is_needed = state.workers < self.most_workers;
@@ -150,7 +153,7 @@ impl<Q: Send + 'static, A: Send + 'static> Shift<Q, A> {
     }
 
     /// Those who wait. When there are none the shift is over, before anybody else can come and take its worker for busy.
-    fn take(&mut self) -> Option<(Vec<Q>, Vec<oneshot::Sender<Option<A>>>)> {
+    fn take(&mut self) -> Option<(Vec<Q>, Vec<Reply<A>>)> {
         let mut state = self.gathering.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Nothing is done for those who went away before their turn.
         state.waiting.retain(|(_, reply)| !reply.is_closed());
