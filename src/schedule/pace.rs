@@ -24,8 +24,9 @@ const COMING_IN: Duration = Duration::from_secs(1);
 /// How long a batch should take when nobody waits for it. One that a busy machine or disk holds up stays below 50 ms.
 const AIM: Duration = Duration::from_millis(10);
 
-/// And while events come in: each of them may have to wait for one.
-const SHORT_AIM: Duration = Duration::from_millis(4);
+/// And while events come in: each of them may have to wait for one, and for what it wrote to reach the disk, which can be the
+/// whole page of every row.
+const SHORT_AIM: Duration = Duration::from_micros(1500);
 
 /// How much longer than it worked the task rests then.
 const REST: u32 = 4;
