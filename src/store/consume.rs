@@ -227,16 +227,8 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<ConsumeRow>, StoreError> {
         let mut tx = self.begin_single(BEGIN_CONSUME).await?;
-        match count(&mut tx, clerk_id, meter, amount, key, now).await {
-            Ok(row) => {
-                tx.commit().await?;
-                Ok(row)
-            }
-            Err(error) => {
-                tx.roll_back_after(&error).await;
-                Err(error)
-            }
-        }
+        let row = count(&mut tx, clerk_id, meter, amount, key, now).await;
+        tx.end(row).await
     }
 
     /// Runs `work`, which counts by [`consume_within`], in one transaction with it: a period that is over is ended first.
@@ -272,13 +264,8 @@ impl Store {
     /// As the job does it, but waiting for whoever holds the row.
     async fn reset_usage_of(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), StoreError> {
         let mut tx = self.begin_with(BEGIN_CONSUME).await?;
-        match usage::reset(&mut tx, LOCK_DUE_USAGE_OF_ONE, &[id], now).await {
-            Ok(_) => tx.commit().await,
-            Err(error) => {
-                tx.roll_back_after(&error).await;
-                Err(error)
-            }
-        }
+        let reset = usage::reset(&mut tx, LOCK_DUE_USAGE_OF_ONE, &[id], now).await;
+        tx.end(reset).await.map(|_rows| ())
     }
 }
 

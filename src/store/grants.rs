@@ -131,16 +131,8 @@ impl Store {
 
     async fn grant_shares(&self, meter: Meter, shares: &BTreeMap<&str, Share>) -> Result<Vec<GrantedRow>, StoreError> {
         let mut tx = self.begin_single(BEGIN_CONSUME).await?;
-        match bind(&tx, meter, shares).fetch_all(tx.connection()?).await.map_err(StoreError::from) {
-            Ok(rows) => {
-                tx.commit().await?;
-                Ok(rows)
-            }
-            Err(error) => {
-                tx.roll_back_after(&error).await;
-                Err(error)
-            }
-        }
+        let rows = bind(&tx, meter, shares).fetch_all(tx.connection()?).await.map_err(StoreError::from);
+        tx.end(rows).await
     }
 }
 

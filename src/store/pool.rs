@@ -259,16 +259,8 @@ impl Store {
     /// Runs `work` in one transaction, and undoes it if it fails.
     pub(crate) async fn within<T>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut tx = self.begin().await?;
-        match work(&mut tx).await {
-            Ok(done) => {
-                tx.commit().await?;
-                Ok(done)
-            }
-            Err(error) => {
-                tx.roll_back_after(&error).await;
-                Err(error)
-            }
-        }
+        let done = work(&mut tx).await;
+        tx.end(done).await
     }
 
     async fn read_with<O>(

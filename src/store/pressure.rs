@@ -29,15 +29,7 @@ impl Store {
     /// Looks at it. An error where the server does not tell, as some hosted ones do not.
     pub async fn look_at_pressure(&self) -> Result<Pressure, StoreError> {
         let mut tx = self.begin_single(BEGIN_LOOK).await?;
-        match tx.query_as(LOOK_AT_PRESSURE).fetch_one(tx.connection()?).await.map_err(StoreError::from) {
-            Ok(pressure) => {
-                tx.commit().await?;
-                Ok(pressure)
-            }
-            Err(error) => {
-                tx.roll_back_after(&error).await;
-                Err(error)
-            }
-        }
+        let pressure = tx.query_as(LOOK_AT_PRESSURE).fetch_one(tx.connection()?).await.map_err(StoreError::from);
+        tx.end(pressure).await
     }
 }

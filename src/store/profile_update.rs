@@ -167,13 +167,8 @@ impl Store {
     /// Those that it does read are for `ingest::transaction::update_user`.
     pub async fn write_profile(&self, clerk_id: &str, update: &ProfileUpdate) -> Result<Updated, StoreError> {
         let mut tx = self.begin_single(BEGIN_UPDATE).await?;
-        match write(&mut tx, clerk_id, update).await {
-            Ok(updated) => tx.commit().await.map(|()| updated),
-            Err(error) => {
-                tx.roll_back_after(&error).await;
-                Err(error)
-            }
-        }
+        let updated = write(&mut tx, clerk_id, update).await;
+        tx.end(updated).await
     }
 
     /// Whether a user has all five rows.

@@ -263,16 +263,8 @@ impl Store {
             object.owner_id.iter().for_each(|owner_id| locks.add_object(owner_id));
         }
         let mut tx = self.begin_batch(&locks).await?;
-        match mend(&mut tx, found, dry_run).await {
-            Ok(wrong) => {
-                tx.commit().await?;
-                Ok(wrong)
-            }
-            Err(error) => {
-                tx.roll_back_after(&error).await;
-                Err(error)
-            }
-        }
+        let wrong = mend(&mut tx, found, dry_run).await;
+        tx.end(wrong).await
     }
 }
 

@@ -85,6 +85,17 @@ impl Tx {
         Ok(query.fetch_one(self.connection()?).await?.0)
     }
 
+    /// Makes it last or undoes it, as what was done in it says.
+    pub(crate) async fn end<T>(self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        match done {
+            Ok(done) => self.commit().await.map(|()| done),
+            Err(error) => {
+                self.roll_back_after(&error).await;
+                Err(error)
+            }
+        }
+    }
+
     /// Makes it last. An error with [`ErrorKind::ConnectionLost`] leaves open whether it did.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         if !self.is_single {

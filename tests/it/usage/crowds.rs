@@ -3,7 +3,7 @@
 use billsync::store::{Meter, Metered, Store, StoreSettings};
 use futures_util::future::join_all;
 use serde_json::json;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::{set_period, users};
 use crate::batch::{Bench, at, bench};
@@ -36,6 +36,13 @@ fn used(metered: &Metered) -> Option<i32> {
         }
         other => panic!("{other:?}"),
     }
+}
+
+async fn hold_row_of_user_0(holder: &mut PgConnection) -> Transaction<'_, Postgres> {
+    let mut held = holder.begin().await.unwrap();
+    let row = "select from user_usage g join users u on u.id = g.user_id where u.user_id = 'user_0' for update of g";
+    sqlx::query(row).execute(&mut *held).await.unwrap();
+    held
 }
 
 async fn counters(bench: &Bench) -> serde_json::Value {
@@ -97,11 +104,7 @@ async fn a_crowd_of_strangers_and_of_periods_that_are_over_is_told_apart() {
 async fn a_row_that_somebody_holds_holds_nobody_else_up() {
     let bench = subscribers(20).await;
     let mut holder = bench.database.connect().await;
-    let mut held = holder.begin().await.unwrap();
-    sqlx::query("select from user_usage g join users u on u.id = g.user_id where u.user_id = 'user_0' for update of g")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = hold_row_of_user_0(&mut holder).await;
     let store = bench.store.clone();
     let (clock, first) = (bench.clock.now(), "user_0");
     let waiting = tokio::spawn(async move { store.consume(first, Meter::Creators, 5, None, clock).await.unwrap() });
@@ -163,11 +166,7 @@ async fn a_database_that_goes_away_is_told_to_everybody_and_nothing_is_counted_t
 async fn a_crowd_that_waits_for_one_row_leaves_the_connections_to_others() {
     let bench = subscribers(5).await;
     let mut holder = bench.database.connect().await;
-    let mut held = holder.begin().await.unwrap();
-    sqlx::query("select from user_usage g join users u on u.id = g.user_id where u.user_id = 'user_0' for update of g")
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    let held = hold_row_of_user_0(&mut holder).await;
     let crowd: Vec<_> = (0..30)
         .map(|_| {
             let (store, now) = (bench.store.clone(), bench.clock.now());
