@@ -4,7 +4,6 @@
 mod aside;
 mod batch;
 mod budget;
-mod crowd;
 mod health;
 mod settle;
 mod writer;
@@ -30,7 +29,6 @@ pub use self::health::HealthReport;
 
 use self::batch::Pending;
 use self::budget::Budget;
-use self::crowd::Crowd;
 use self::health::Health;
 
 /// The bounds of a [`Committer`].
@@ -119,7 +117,6 @@ pub struct Committer {
 struct Shared {
     options: Options,
     slots: Arc<Semaphore>,
-    crowd: Arc<Crowd>,
     budget: Budget,
     queues: Vec<mpsc::UnboundedSender<Pending>>,
     questions: mpsc::UnboundedSender<oneshot::Sender<bool>>,
@@ -142,9 +139,6 @@ impl Committer {
         let (ended, ending) = watch::channel(None);
         let desk = Arc::new(settle::Desk::new(transactions, options.clone(), Arc::clone(&health)));
 
-        let slots = Arc::new(Semaphore::new(options.queue_events));
-        let crowd = Arc::new(Crowd::new(Arc::clone(&slots), options.queue_events));
-
         let mut tasks = JoinSet::new();
         let (to_aside, aside_queue) = mpsc::unbounded_channel();
         tasks.spawn(aside::run_aside(Arc::clone(&desk), aside_queue));
@@ -152,23 +146,18 @@ impl Committer {
         for number in 0..writers {
             let (sender, queue) = mpsc::unbounded_channel();
             queues.push(sender);
-            let writer = writer::Writer {
-                number,
-                desk: Arc::clone(&desk),
-                queue,
-                crowd: Arc::clone(&crowd),
-                closed: closed.clone(),
-                aside: to_aside.clone(),
-            };
+            let writer =
+                writer::Writer { number, desk: Arc::clone(&desk), queue, closed: closed.clone(), aside: to_aside.clone() };
             tasks.spawn(writer.run());
         }
         drop(to_aside);
 
+        let slots = Arc::new(Semaphore::new(options.queue_events));
         let (questions, asked) = mpsc::unbounded_channel();
         tokio::spawn(health::run_probe(Arc::clone(&desk), asked, ending.clone()));
         tokio::spawn(supervise(tasks, Arc::clone(&slots), ended));
         let budget = Budget::new(options.queue_bytes);
-        Committer { shared: Arc::new(Shared { options, slots, crowd, budget, queues, questions, health, closing, ending }) }
+        Committer { shared: Arc::new(Shared { options, slots, budget, queues, questions, health, closing, ending }) }
     }
 
     /// Sets bytes of memory aside for a body that is about to be read; refused at once when too many wait already.
@@ -252,7 +241,6 @@ impl Committer {
         };
         let queue = self.shared.queues.get(number).ok_or(SubmitError::Closed)?;
         queue.send(pending).map_err(|_ended| SubmitError::Closed)?;
-        self.shared.crowd.grow();
         Ok(answer)
     }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use super::batch::{Pending, Transactions};
-use super::crowd::Crowd;
 use super::settle::Desk;
 use super::{Backoff, Options, SubmitError};
 
@@ -27,8 +26,6 @@ pub(super) struct Writer<T> {
     pub(super) number: usize,
     pub(super) desk: Arc<Desk<T>>,
     pub(super) queue: mpsc::UnboundedReceiver<Pending>,
-    /// Who waits for any of the writers.
-    pub(super) crowd: Arc<Crowd>,
     /// Becomes true when no further events are accepted.
     pub(super) closed: watch::Receiver<bool>,
     /// Where events go that wait for somebody else's lock.
@@ -40,9 +37,9 @@ impl<T: Transactions> Writer<T> {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::up_to(Duration::from_secs(1));
         let mut held_over = None;
-        let mut last = Last::default();
-        while let Some(mut batch) = self.next_batch(&mut held_over, &last).await {
-            last = Last { answered: batch.len(), crowd: self.crowd.size() };
+        let mut answered = 0;
+        while let Some(mut batch) = self.next_batch(&mut held_over, answered).await {
+            answered = batch.len();
             let locked = self.desk.take_aside(&mut batch);
             self.set_aside(locked);
             if batch.is_empty() {
@@ -61,21 +58,28 @@ impl<T: Transactions> Writer<T> {
     }
 
     /// All that waits, up to the bounds of a batch; the event that would exceed them is held over to the next. Under load also
-    /// what comes within [`LINGER`], until the senders are back who were there at the `last` batch.
-    async fn next_batch(&mut self, held_over: &mut Option<Pending>, last: &Last) -> Option<Vec<Pending>> {
+    /// what comes within [`LINGER`], up to as many as were `answered` last.
+    async fn next_batch(&mut self, held_over: &mut Option<Pending>, answered: usize) -> Option<Vec<Pending>> {
         let begun = Instant::now();
         let first = match held_over.take() {
             Some(pending) => pending,
             None => self.receive().await?,
         };
         let mut filling = Filling { bytes: first.bytes, batch: vec![first], held_over };
-        filling.take_waiting(&mut self.queue, &self.desk.options);
-        if last.answered > FEW && begun.elapsed() < COMING_BACK && filling.has_room(&self.desk.options) {
-            tokio::select! {
-                () = self.crowd.is_back(last.crowd) => {}
-                () = sleep_until(Instant::now() + LINGER) => {}
+        while filling.has_room(&self.desk.options)
+            && let Ok(pending) = self.queue.try_recv()
+        {
+            filling.take(pending, &self.desk.options);
+        }
+        if answered > FEW && begun.elapsed() < COMING_BACK {
+            let until = Instant::now() + LINGER;
+            let wanted = filling.batch.len().saturating_add(answered);
+            while filling.batch.len() < wanted
+                && filling.has_room(&self.desk.options)
+                && let Ok(Some(pending)) = timeout_at(until, self.queue.recv()).await
+            {
+                filling.take(pending, &self.desk.options);
             }
-            filling.take_waiting(&mut self.queue, &self.desk.options);
         }
         Some(filling.batch)
     }
@@ -108,14 +112,6 @@ impl<T: Transactions> Writer<T> {
     }
 }
 
-/// The batch before.
-#[derive(Debug, Default)]
-struct Last {
-    answered: usize,
-    /// How many senders there were.
-    crowd: usize,
-}
-
 /// A batch in the making.
 struct Filling<'a> {
     batch: Vec<Pending>,
@@ -127,14 +123,6 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn has_room(&self, options: &Options) -> bool {
         self.held_over.is_none() && self.batch.len() < options.batch_events
-    }
-
-    fn take_waiting(&mut self, queue: &mut mpsc::UnboundedReceiver<Pending>, options: &Options) {
-        while self.has_room(options)
-            && let Ok(pending) = queue.try_recv()
-        {
-            self.take(pending, options);
-        }
     }
 
     fn take(&mut self, pending: Pending, options: &Options) {

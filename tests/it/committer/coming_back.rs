@@ -26,14 +26,6 @@ async fn senders_who_were_just_answered_come_back_into_one_transaction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_everybody_is_back_nobody_waits_any_longer() {
-    let script = Script::succeeding_after(millis(3));
-    let begun = tokio::time::Instant::now();
-    come_back(&Committer::start_with(script.clone(), one_writer()), 10, 2).await;
-    assert_eq!((script.sizes(), begun.elapsed()), (vec![10, 10], millis(6)));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_transaction_that_senders_come_back_into_is_bounded_in_bytes() {
     let script = Script::succeeding_after(millis(3));
     come_back(&Committer::start_with(script.clone(), one_writer()), 5, 2 * 1024 * 1024).await;
