@@ -62,9 +62,9 @@ impl Gatherings {
     /// A user's turn to wait for a row. Requests of one user would wait for each other in the database anyway, and each would
     /// keep a connection from everybody else meanwhile.
     pub(crate) async fn turn(&self, clerk_id: &str) -> Result<TurnGuard<'_, ()>, StoreError> {
-        let number = hash(clerk_id) % TURNS as u64;
+        let number = (hash(clerk_id) % TURNS as u64) as usize;
         let held = || StoreError::new(ErrorKind::Contended, "the user's earlier requests are waiting for the row");
-        let turn = (0..).zip(&self.turns).find_map(|(n, turn)| (n == number).then_some(turn)).ok_or_else(held)?;
+        let turn = self.turns.get(number).ok_or_else(held)?;
         tokio::time::timeout(TURN_PATIENCE, turn.lock()).await.map_err(|_elapsed| held())
     }
 }

@@ -108,6 +108,10 @@ async fn a_row_that_somebody_holds_holds_nobody_else_up() {
     let store = bench.store.clone();
     let (clock, first) = (bench.clock.now(), "user_0");
     let waiting = tokio::spawn(async move { store.consume(first, Meter::Creators, 5, None, clock).await.unwrap() });
+    let waiter = "select to_jsonb(min(left(query, 11))) from pg_stat_activity \
+        where datname = current_database() and wait_event_type = 'Lock'";
+    until("somebody waits for the row", async || !ask(&bench, waiter).await.is_null()).await;
+    assert_eq!(ask(&bench, waiter).await, "with target", "the statement of one row, not the one that others share");
     let others = join_all((1..20).map(|user| take(&bench, &bench.store, user, 5))).await;
     assert!(others.iter().all(|answer| used(answer) == Some(35)));
     assert!(!waiting.is_finished(), "it waits for the row alone");
