@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::domain::billing::accounts::{Accounts, Applied, Context};
 use crate::domain::billing::rows::Effect;
 use crate::domain::billing::stored::{Alert, Changes};
-use crate::domain::erasure::{Erased, id_hash};
+use crate::domain::erasure::Erased;
 use crate::domain::event::{Content, Event, Outcome, Payload, Provider, Source};
 use crate::domain::rules::Rules;
 use crate::metrics;
@@ -193,6 +193,11 @@ impl Work<'_> {
         }
     }
 
+    /// Whether nothing is written before everything was read.
+    fn writes_last(&self) -> bool {
+        !matches!(self, Work::Accounts { change: Some(_), .. })
+    }
+
     fn is_dry_run(&self) -> bool {
         match self {
             Work::Preview(_) => true,
@@ -223,7 +228,10 @@ enum Attempt {
 
 async fn run(store: &Store, mut concerned: Concerned, work: &Work<'_>, rules: &Rules, clock: &Clock) -> Result<Done, BatchError> {
     for _ in 0..ATTEMPTS {
-        concerned.lock_in_advance(store);
+        if work.writes_last() {
+            concerned
+                .foresee(store, |concerned, clerk_ids| Erasures::id_hashes(&Erasures::candidates(work, concerned, clerk_ids)));
+        }
         let mut tx = store.begin_batch(concerned.locks()).await?;
         match attempt(store, &mut tx, &concerned, work, rules, clock).await {
             Ok(Attempt::Done(done)) if work.is_dry_run() => {
@@ -276,12 +284,12 @@ async fn attempt(
     }
     let (clerk_ids, catalog_version) = (first.clerk_ids.clone(), first.catalog_version.clone());
     let candidates = Erasures::candidates(work, concerned, &clerk_ids);
-    first.id_hashes = candidates.iter().map(|id| id_hash(id)).collect();
+    first.id_hashes = Erasures::id_hashes(&candidates);
     let second = load_second(tx, concerned, first).await?;
     if !second.missing.is_nothing() {
         return Ok(Attempt::Widen(second.missing));
     }
-    store.note_links(second.loaded.owners.iter());
+    store.note_loaded(&second.loaded);
     let catalog = store.load_catalog(tx, catalog_version).await?;
     let mut erasures = Erasures::new(Erased::among(&candidates, &second.erased));
     let context = Context { catalog: &catalog, rules, now };
@@ -292,7 +300,7 @@ async fn attempt(
         _ => apply(&mut accounts, work, &fresh, &mut erasures, context),
     };
     let changes = accounts.into_changes();
-    store.note_links(changes.owners.iter());
+    store.note_links(&changes.owners);
     let missing = unlocked(&changes, concerned, &clerk_ids);
     if !missing.is_nothing() {
         return Ok(Attempt::Widen(missing));

@@ -9,18 +9,20 @@ pub(crate) mod sql;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use concerned::Concerned;
+pub(crate) use concerned::references;
 pub use second::{Second, load_second};
 
 use crate::domain::billing::facts::Fact;
 use crate::domain::billing::stored::{OperatorLink, Owner, StoredObject};
 use crate::domain::event::{ObjectKey, Provider};
 use crate::store::error::StoreError;
-use crate::store::facts::ObjectRow;
+use crate::store::facts::{Lookup, ObjectRow};
 use crate::store::ledger::KnownEvent;
 use crate::store::owners;
 use crate::store::pool::Tx;
 
 use rows::{Load, LoadedRow, bind_lookups};
+use second::Late;
 use sql::LOAD_FIRST;
 
 /// What more has to be locked before a batch may go on. Nothing of it has been written yet.
@@ -54,19 +56,29 @@ pub struct First {
     /// Of the catalog's rows.
     pub catalog_version: String,
     /// Which ids the second load asks for whether they are erased, by hash.
-    pub id_hashes: Vec<String>,
+    pub id_hashes: BTreeSet<String>,
+    /// What the second load need not read any more.
+    late: Late,
 }
 
-/// Reads under the locks of objects and customers.
+/// Reads under the locks of objects and customers, and of the Clerk users expected.
 pub async fn load_first(tx: &mut Tx, concerned: &Concerned) -> Result<First, StoreError> {
     let customers: Vec<&str> = concerned.customers.iter().map(String::as_str).collect();
     let named: Vec<&str> = concerned.customers.iter().chain(&concerned.clerk_ids).map(String::as_str).collect();
     let clocks: Vec<&str> = concerned.moved_clocks.iter().map(String::as_str).collect();
+    let expected = concerned.expected();
+    let lookups: Vec<&Lookup> = concerned.lookups.iter().chain(&expected.lookups).collect();
     let query: Load<'_> = tx.query_as(LOAD_FIRST);
     let query = query
         .bind(concerned.events.iter().map(|key| key.provider.as_str()).collect::<Vec<_>>())
         .bind(concerned.events.iter().map(|key| key.id.as_str()).collect::<Vec<_>>());
-    let query = bind_lookups(query, &concerned.lookups).bind(customers).bind(named).bind(clocks);
+    let query = bind_lookups(query, &lookups)
+        .bind(customers)
+        .bind(named)
+        .bind(clocks)
+        .bind(concerned.object_ids())
+        .bind(expected.clerk_ids.iter().map(String::as_str).collect::<Vec<_>>())
+        .bind(expected.id_hashes.iter().map(String::as_str).collect::<Vec<_>>());
 
     let mut first = First { clerk_ids: concerned.clerk_ids.clone(), ..First::default() };
     let mut owners = Vec::new();
@@ -77,7 +89,7 @@ pub async fn load_first(tx: &mut Tx, concerned: &Concerned) -> Result<First, Sto
             LoadedRow::Owner(owner) => owners.push(owner),
             LoadedRow::Link(link) => first.operator_links.push(link),
             LoadedRow::Catalog(version) => first.catalog_version = version,
-            LoadedRow::Summary(_) | LoadedRow::Erased(_) | LoadedRow::User(_) => {}
+            late => first.late.keep(late),
         }
     }
     first.note_owners_of_lookups(concerned);
@@ -100,6 +112,10 @@ impl First {
         if self.objects.get(&object.key).is_none_or(|known| !has_object(known)) {
             self.objects.insert(object.key.clone(), object);
         }
+    }
+
+    fn keep_late_objects(&mut self, late: &mut Late) {
+        late.objects.drain(..).for_each(|row| self.keep_object(row));
     }
 
     /// An object of the batch may be stored under an owner that the batch does not name.

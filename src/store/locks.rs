@@ -27,11 +27,6 @@ impl LockSet {
         self.clerk_ids.insert(hash32(id));
     }
 
-    /// Adds a Clerk user by its key.
-    pub(crate) fn add_clerk_key(&mut self, key: i32) {
-        self.clerk_ids.insert(key);
-    }
-
     /// Whether the object or customer is locked.
     pub fn has_object(&self, id: &str) -> bool {
         self.objects.contains(&hash32(id))
@@ -68,11 +63,6 @@ pub(crate) fn clerk_keys_sql(keys: &[i32]) -> String {
     let mut sql = String::new();
     push_locks(&mut sql, CLERK_CLASS, keys.iter());
     sql
-}
-
-/// The key of a Clerk user's lock.
-pub(crate) fn clerk_key(clerk_id: &str) -> i32 {
-    hash32(clerk_id)
 }
 
 /// Takes the catalog alone, for whoever changes plans.

@@ -8,11 +8,11 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Execute, FromRow, PgConnection, PgPool};
 
 use crate::domain::billing::plan::Catalog;
-use crate::domain::billing::stored::Owner;
+use crate::domain::billing::stored::{Loaded, Owner};
 use crate::store::error::{ErrorKind, StoreError, unreachable_server};
 use crate::store::gathering::Gatherings;
-use crate::store::link_hints::LinkHints;
-use crate::store::locks::{LockSet, clerk_key};
+use crate::store::hints::{Hinted, Hints};
+use crate::store::locks::LockSet;
 use crate::store::plan_log::PlanLog;
 use crate::store::session::{self, SettingsWay};
 pub use crate::store::tx::Tx;
@@ -105,7 +105,7 @@ struct Inner {
     explaining: tokio::sync::Mutex<()>,
     /// The plan catalog with the version of the rows that it was made of.
     catalog: Mutex<Option<(String, Arc<Catalog>)>>,
-    link_hints: Mutex<LinkHints>,
+    hints: Mutex<Hints>,
     gatherings: Gatherings,
 }
 
@@ -171,7 +171,7 @@ impl Store {
             is_migration_session_proven,
             explaining: tokio::sync::Mutex::new(()),
             catalog: Mutex::new(None),
-            link_hints: Mutex::default(),
+            hints: Mutex::default(),
             gatherings: Gatherings::default(),
         };
         Ok(Store { inner: Arc::new(inner), plans: None })
@@ -374,20 +374,20 @@ impl Store {
         self.plans.is_none().then_some(&self.inner.gatherings)
     }
 
-    /// The keys of the locks of those Clerk users that the customers were linked to when last seen.
-    pub(crate) fn hint_clerk_keys<'a>(&self, customers: impl Iterator<Item = &'a str>) -> Vec<i32> {
-        let hints = self.inner.link_hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        customers.filter_map(|customer| hints.clerk_key_of(customer)).collect()
+    /// What batches that concerned these customers had to lock and read beside them when they were last seen.
+    pub(crate) fn hints_of<'a>(&self, customers: impl Iterator<Item = &'a str>) -> Hinted {
+        self.inner.hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(customers)
+    }
+
+    /// Notes what was read.
+    pub(crate) fn note_loaded(&self, loaded: &Loaded) {
+        self.inner.hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(loaded);
     }
 
     /// Notes whom customers are linked to.
-    pub(crate) fn note_links<'a>(&self, owners: impl Iterator<Item = &'a Owner>) {
-        let mut hints = self.inner.link_hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for owner in owners {
-            if let Some(clerk_id) = &owner.clerk_user_id {
-                hints.note(&owner.owner_id, clerk_key(clerk_id));
-            }
-        }
+    pub(crate) fn note_links(&self, owners: &[Owner]) {
+        let mut hints = self.inner.hints.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        owners.iter().for_each(|owner| hints.note_link(owner));
     }
 
     /// The catalog as it was when its rows had this version.

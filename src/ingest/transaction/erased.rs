@@ -35,6 +35,10 @@ impl Erasures {
         ids
     }
 
+    pub(super) fn id_hashes(candidates: &BTreeSet<String>) -> BTreeSet<String> {
+        candidates.iter().map(|id| erasure::id_hash(id)).collect()
+    }
+
     pub(super) fn new(erased: Erased) -> Erasures {
         Erasures { erased, ..Erasures::default() }
     }

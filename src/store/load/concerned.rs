@@ -10,6 +10,7 @@ use crate::domain::billing::facts::Fact;
 use crate::domain::event::{Event, EventId, ObjectKey, Provider, Snapshot};
 use crate::domain::rules::Rules;
 use crate::store::facts::{Lookup, TrialEnd};
+use crate::store::hints::Hinted;
 use crate::store::locks::LockSet;
 use crate::store::pool::Store;
 
@@ -38,6 +39,17 @@ pub struct Concerned {
     /// Payment methods and test clocks that the snapshots refer to.
     pub(crate) references: BTreeSet<String>,
     locks: LockSet,
+    expected: Expected,
+}
+
+/// What the second load will ask for, as far as that is known before the first, which asks for it instead. All of it is read
+/// under the locks that are taken before the first load.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expected {
+    pub clerk_ids: BTreeSet<String>,
+    /// Clerk users and imports among the objects, and what is referred to.
+    pub lookups: Vec<Lookup>,
+    pub id_hashes: BTreeSet<String>,
 }
 
 impl Concerned {
@@ -87,11 +99,24 @@ impl Concerned {
         self.clerk_ids.extend(missing.clerk_ids.iter().cloned());
     }
 
-    /// Locks the Clerk users of whom it is known that the customers were theirs, so that the first load finds them locked.
-    pub fn lock_in_advance(&mut self, store: &Store) {
-        for key in store.hint_clerk_keys(self.customers.iter().map(String::as_str)) {
-            self.locks.add_clerk_key(key);
+    /// Has the first load read what the second would, as far as it is known: the Clerk users who are named and those whose the
+    /// customers were when last seen, and what their facts referred to. They are locked with the first locks. Not for whoever
+    /// writes between the loads. `id_hashes` tells, of the users expected, which ids may be erased.
+    pub fn foresee(&mut self, store: &Store, id_hashes: impl FnOnce(&Concerned, &BTreeSet<String>) -> BTreeSet<String>) {
+        let Hinted { clerk_ids: hinted, references: further } = store.hints_of(self.customers.iter().map(String::as_str));
+        for clerk_id in &hinted {
+            self.locks.add_clerk_id(clerk_id);
         }
+        let clerk_ids: BTreeSet<String> = self.clerk_ids.iter().cloned().chain(hinted).collect();
+        let referred = self.references.union(&further).map(|id| Lookup { key: stripe_key(id), order: None });
+        let lookups = self.late_lookups.iter().cloned().chain(referred).collect();
+        let id_hashes = id_hashes(self, &clerk_ids);
+        self.expected = Expected { clerk_ids, lookups, id_hashes };
+    }
+
+    /// What the first load reads for the second.
+    pub(crate) fn expected(&self) -> &Expected {
+        &self.expected
     }
 
     /// What to lock before the first load; the Clerk users that it finds come on top.
@@ -109,9 +134,10 @@ impl Concerned {
         self.customers.iter().map(String::as_str)
     }
 
-    /// The ids of the objects that the snapshots are of.
+    /// The ids of the objects that the snapshots are of: they are read by key, and by nothing else.
     pub(crate) fn object_ids(&self) -> Vec<&str> {
-        self.lookups.iter().map(|lookup| lookup.key.object_id.as_str()).collect()
+        let own = self.lookups.iter().chain(&self.late_lookups).filter(|lookup| lookup.key.account.is_empty());
+        own.map(|lookup| lookup.key.object_id.as_str()).collect()
     }
 
     fn add_event(&mut self, event: &Event) {
@@ -195,6 +221,11 @@ impl Concerned {
             }
         }
     }
+}
+
+/// The key of an object of the account itself.
+pub(crate) fn stripe_key(object_id: &str) -> ObjectKey {
+    ObjectKey { provider: Provider::Stripe, account: String::new(), object_id: object_id.to_owned() }
 }
 
 /// Objects whose id is a Clerk user's.

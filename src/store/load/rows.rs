@@ -27,6 +27,9 @@ pub(super) enum LoadedRow {
     Object(ObjectRow),
     Event(KnownEvent),
     Owner(Owner),
+    /// Of the Clerk users and their further customers.
+    LateObject(ObjectRow),
+    LateOwner(Owner),
     Link(OperatorLink),
     Summary(InvoiceSummary),
     User(Box<LockedUser>),
@@ -44,11 +47,9 @@ impl FromRow<'_, PgRow> for LoadedRow {
                 let EventRest { provider, id, failed } = rest(row)?;
                 LoadedRow::Event(KnownEvent { key: EventId { provider, id }, failed, received_at: row.try_get(AT)? })
             }
-            "owner" => {
-                let mut owner: OwnerRow = rest(row)?;
-                owner.newest_at = row.try_get(AT)?;
-                LoadedRow::Owner(owner.into())
-            }
+            "owner" => LoadedRow::Owner(owner(row)?),
+            "late object" => LoadedRow::LateObject(ObjectRow::read(row, OBJECT)?),
+            "late owner" => LoadedRow::LateOwner(owner(row)?),
             "link" => {
                 let LinkRest { customer_id, clerk_user_id } = rest(row)?;
                 LoadedRow::Link(OperatorLink { customer_id, clerk_user_id })
@@ -89,6 +90,12 @@ struct SummaryRest {
     subscription: String,
 }
 
+fn owner(row: &PgRow) -> Result<Owner, sqlx::Error> {
+    let mut owner: OwnerRow = rest(row)?;
+    owner.newest_at = row.try_get(AT)?;
+    Ok(owner.into())
+}
+
 fn rest<T: DeserializeOwned>(row: &PgRow) -> Result<T, sqlx::Error> {
     serde_json::from_str(row.try_get(REST)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
@@ -97,7 +104,7 @@ fn rest<T: DeserializeOwned>(row: &PgRow) -> Result<T, sqlx::Error> {
 pub(super) type Load<'q> = QueryAs<'q, Postgres, LoadedRow, PgArguments>;
 
 /// Binds the five parameters that objects are looked up by.
-pub(super) fn bind_lookups<'q>(query: Load<'q>, lookups: &'q [Lookup]) -> Load<'q> {
+pub(super) fn bind_lookups<'q>(query: Load<'q>, lookups: &'q [&'q Lookup]) -> Load<'q> {
     let terminals: Vec<Option<bool>> = lookups.iter().map(|lookup| lookup.order.map(|(terminal, _)| terminal)).collect();
     let times: Vec<Option<DateTime<Utc>>> = lookups.iter().map(|lookup| lookup.order.map(|(_, as_of)| as_of)).collect();
     query

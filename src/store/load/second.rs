@@ -1,18 +1,18 @@
-//! The second load: everything of the Clerk users concerned, and what the facts refer to.
+//! The second load: everything of the Clerk users concerned, and what the facts refer to, but for what the first gave already.
 
 use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use super::concerned::{references, trial_end};
+use super::concerned::{references, stripe_key, trial_end};
 use super::rows::{Load, LoadedRow, bind_lookups};
 use super::sql::LOAD_SECOND;
 use super::{Concerned, First, Missing, note_claims};
 use crate::domain::billing::facts::Fact;
 use crate::domain::billing::stored::{InvoiceSummary, Loaded, Owner, StoredUser};
-use crate::domain::event::{ObjectKey, Provider};
+use crate::domain::event::ObjectKey;
 use crate::store::error::StoreError;
-use crate::store::facts::{Lookup, TrialEnd};
+use crate::store::facts::{Lookup, ObjectRow, TrialEnd};
 use crate::store::pool::Tx;
 use crate::store::users::LockedUser;
 
@@ -27,29 +27,57 @@ pub struct Second {
     pub missing: Missing,
 }
 
+/// What is read under the locks of the Clerk users, in either load.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    pub objects: Vec<ObjectRow>,
+    owners: Vec<Owner>,
+    summaries: Vec<InvoiceSummary>,
+    erased: Vec<String>,
+    users: Vec<LockedUser>,
+}
+
+impl Late {
+    pub(super) fn keep(&mut self, row: LoadedRow) {
+        match row {
+            LoadedRow::Object(row) | LoadedRow::LateObject(row) => self.objects.push(row),
+            LoadedRow::LateOwner(owner) => self.owners.push(owner),
+            LoadedRow::Summary(summary) => self.summaries.push(summary),
+            LoadedRow::Erased(hash) => self.erased.push(hash),
+            LoadedRow::User(user) => self.users.push(*user),
+            LoadedRow::Event(_) | LoadedRow::Owner(_) | LoadedRow::Link(_) | LoadedRow::Catalog(_) => {}
+        }
+    }
+}
+
 /// Reads under all locks. The Clerk users of `first` have to be locked.
 pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -> Result<Second, StoreError> {
-    let clerk_ids: Vec<String> = first.clerk_ids.iter().cloned().collect();
-    let mut asked = Asked::default();
-    let (mut summaries, mut erased, mut locked) = (Vec::new(), Vec::new(), Vec::new());
-    let id_hashes = std::mem::take(&mut first.id_hashes);
-    let mut lookups = concerned.late_lookups.clone();
+    let expected = concerned.expected();
+    let mut late = std::mem::take(&mut first.late);
+    first.keep_late_objects(&mut late);
+    let mut asked = Asked::in_first(concerned);
+    let mut lookups = asked.late_lookups(concerned);
     lookups.extend(asked.references(concerned, &first));
-    let trials = asked.trials(concerned, &first);
-    let users_and_hashes = (clerk_ids.as_slice(), id_hashes.as_slice());
-    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased, users: &mut locked };
-    let owners = load(tx, concerned, users_and_hashes, &lookups, &trials, &mut found).await?;
-    let missing = check(concerned, &first, &owners);
+    let question = Question {
+        clerk_ids: first.clerk_ids.difference(&expected.clerk_ids).map(String::as_str).collect(),
+        id_hashes: first.id_hashes.difference(&expected.id_hashes).map(String::as_str).collect(),
+        trials: asked.trials(concerned, &first),
+        lookups,
+    };
+    late = load(tx, concerned, &first, &question, late).await?;
+    let missing = check(concerned, &first, &late.owners);
     if !missing.is_nothing() {
         return Ok(Second { missing, ..Second::default() });
     }
-    first.owners.extend(owners.into_iter().map(|owner| (owner.owner_id.clone(), owner)));
+    first.keep_late_objects(&mut late);
+    first.owners.extend(late.owners.drain(..).map(|owner| (owner.owner_id.clone(), owner)));
     // What the facts of further customers refer to; most users have one customer.
-    let lookups: Vec<Lookup> = asked.references(concerned, &first).collect();
-    let trials = asked.trials(concerned, &first);
-    let mut found = Found { first: &mut first, summaries: &mut summaries, erased: &mut erased, users: &mut locked };
-    load(tx, concerned, (&[], &[]), &lookups, &trials, &mut found).await?;
-    let (user_ids, users) = locked.into_iter().filter_map(LockedUser::into_stored).fold(
+    let lookups = asked.references(concerned, &first).collect();
+    let question = Question { lookups, trials: asked.trials(concerned, &first), ..Question::default() };
+    late = load(tx, concerned, &first, &question, late).await?;
+    first.keep_late_objects(&mut late);
+    let Late { summaries, erased, users, .. } = late;
+    let (user_ids, users) = users.into_iter().filter_map(LockedUser::into_stored).fold(
         (HashMap::new(), Vec::new()),
         |(mut ids, mut users), (id, user): (Uuid, StoredUser)| {
             ids.insert(user.user_id.clone(), id);
@@ -67,49 +95,49 @@ pub async fn load_second(tx: &mut Tx, concerned: &Concerned, mut first: First) -
     Ok(Second { loaded, user_ids, erased, missing })
 }
 
-/// Where the rows of a load go.
-struct Found<'a> {
-    first: &'a mut First,
-    summaries: &'a mut Vec<InvoiceSummary>,
-    erased: &'a mut Vec<String>,
-    users: &'a mut Vec<LockedUser>,
+/// What is asked of the second load.
+#[derive(Default)]
+struct Question<'a> {
+    clerk_ids: Vec<&'a str>,
+    id_hashes: Vec<&'a str>,
+    lookups: Vec<Lookup>,
+    trials: Vec<TrialEnd>,
 }
 
-/// Reads what is asked for, if anything is, and returns the owners.
+impl Question<'_> {
+    fn is_nothing(&self) -> bool {
+        self.clerk_ids.is_empty() && self.id_hashes.is_empty() && self.lookups.is_empty() && self.trials.is_empty()
+    }
+}
+
+/// Adds what is asked for, if anything is.
 async fn load(
     tx: &mut Tx,
     concerned: &Concerned,
-    (clerk_ids, id_hashes): (&[String], &[String]),
-    lookups: &[Lookup],
-    trials: &[TrialEnd],
-    found: &mut Found<'_>,
-) -> Result<Vec<Owner>, StoreError> {
-    let mut owners = Vec::new();
-    if clerk_ids.is_empty() && lookups.is_empty() && trials.is_empty() && id_hashes.is_empty() {
-        return Ok(owners);
+    first: &First,
+    question: &Question<'_>,
+    mut late: Late,
+) -> Result<Late, StoreError> {
+    if question.is_nothing() {
+        return Ok(late);
     }
+    let Question { clerk_ids, id_hashes, trials, .. } = question;
+    let lookups: Vec<&Lookup> = question.lookups.iter().collect();
     let query: Load<'_> = tx.query_as(LOAD_SECOND);
     let query = query
         .bind(clerk_ids)
         .bind(concerned.customers.iter().map(String::as_str).collect::<Vec<_>>())
         .bind(concerned.object_ids());
-    let query = bind_lookups(query, lookups)
+    let query = bind_lookups(query, &lookups)
         .bind(trials.iter().map(|trial| trial.customer_id.as_str()).collect::<Vec<_>>())
         .bind(trials.iter().map(|trial| trial.subscription.as_str()).collect::<Vec<_>>())
         .bind(trials.iter().map(|trial| trial.since).collect::<Vec<_>>())
-        .bind(loaded_one_by_one(concerned, found.first))
+        .bind(loaded_one_by_one(concerned, first))
         .bind(id_hashes);
     for row in query.fetch_all(tx.connection()?).await? {
-        match row {
-            LoadedRow::Object(row) => found.first.keep_object(row),
-            LoadedRow::Owner(owner) => owners.push(owner),
-            LoadedRow::Summary(summary) => found.summaries.push(summary),
-            LoadedRow::Erased(hash) => found.erased.push(hash),
-            LoadedRow::User(user) => found.users.push(*user),
-            LoadedRow::Event(_) | LoadedRow::Link(_) | LoadedRow::Catalog(_) => {}
-        }
+        late.keep(row);
     }
-    Ok(owners)
+    Ok(late)
 }
 
 /// The users' own rows were read before they were locked: what they claim or hold may have changed since.
@@ -127,11 +155,20 @@ fn check(concerned: &Concerned, first: &First, rows: &[Owner]) -> Missing {
 /// What was asked for already, found or not.
 #[derive(Debug, Default)]
 struct Asked {
-    references: BTreeSet<ObjectKey>,
+    keys: BTreeSet<ObjectKey>,
     trials: BTreeSet<TrialEnd>,
 }
 
 impl Asked {
+    fn in_first(concerned: &Concerned) -> Asked {
+        Asked { keys: concerned.expected().lookups.iter().map(|lookup| lookup.key.clone()).collect(), ..Asked::default() }
+    }
+
+    /// Clerk users and imports of the batch.
+    fn late_lookups(&mut self, concerned: &Concerned) -> Vec<Lookup> {
+        concerned.late_lookups.iter().filter(|lookup| self.keys.insert(lookup.key.clone())).cloned().collect()
+    }
+
     /// The payment methods and test clocks that are referred to and not loaded yet.
     fn references(&mut self, concerned: &Concerned, first: &First) -> impl Iterator<Item = Lookup> {
         let mut ids: BTreeSet<&str> = concerned.references.iter().map(String::as_str).collect();
@@ -140,9 +177,9 @@ impl Asked {
         let batch: BTreeSet<&ObjectKey> = concerned.lookups.iter().map(|lookup| &lookup.key).collect();
         let keys: Vec<ObjectKey> = ids
             .into_iter()
-            .map(|id| ObjectKey { provider: Provider::Stripe, account: String::new(), object_id: id.to_owned() })
+            .map(stripe_key)
             .filter(|key| !first.objects.contains_key(key) && !batch.contains(key))
-            .filter(|key| self.references.insert(key.clone()))
+            .filter(|key| self.keys.insert(key.clone()))
             .collect();
         keys.into_iter().map(|key| Lookup { key, order: None })
     }

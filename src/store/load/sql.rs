@@ -1,13 +1,18 @@
-//! The two loads, a statement each: reading many things at once costs one round trip. Every branch gives the same columns;
-//! what is no object gives its instants in three of them and the rest as JSON.
+//! The two loads, a statement each: reading many things at once costs one round trip. The first gives already what the second
+//! would, as far as it is known beforehand. Every branch gives the same columns; what is no object gives its instants in
+//! three of them and the rest as JSON.
 
 use crate::store::users_sql::locked_users;
 
 /// An object's columns, in the order in which [`ObjectRow`](crate::store::facts::ObjectRow) reads them, but for `object`.
 macro_rules! object_columns {
-    () => {
-        "'object', o.provider, o.account, o.object_id, o.object_type, o.owner_id, o.owner_evidence::text, o.as_of, o.terminal, \
-         o.event_id, o.winner::text, o.fact::text, o.contenders::text, o.ambiguous, o.deleted_at"
+    ($kind:literal) => {
+        concat!(
+            "'",
+            $kind,
+            "', o.provider, o.account, o.object_id, o.object_type, o.owner_id, o.owner_evidence::text, o.as_of, o.terminal, \
+             o.event_id, o.winner::text, o.fact::text, o.contenders::text, o.ambiguous, o.deleted_at"
+        )
     };
 }
 
@@ -34,7 +39,7 @@ macro_rules! objects_by_key {
     ($providers:literal, $accounts:literal, $ids:literal, $terminals:literal, $times:literal) => {
         concat!(
             "select ",
-            object_columns!(),
+            object_columns!("object"),
             ", \
             case when o.terminal = k.terminal and o.as_of = k.as_of then o.object::text end, null::timestamptz[], null::text \
         from unnest(",
@@ -54,31 +59,32 @@ macro_rules! objects_by_key {
     };
 }
 
-/// The facts of the customers `c(id)`, beside the objects of the batch: everything that is few; of invoices and payment
-/// intents the newest that names a user; two attached cards, which tell "exactly one" from "several".
+/// The facts of the customers `c(id)`, beside the objects of the batch, which are read by key: everything that is few; of
+/// invoices and payment intents the newest that names a user; two attached cards, which tell "exactly one" from "several".
 ///
 /// Each branch looks owners up one by one in the index on them, and nothing else can be made of it: `offset 0` keeps the
 /// further conditions out, which would let a planner without statistics read the primary key from end to end.
 macro_rules! facts_of_customers {
-    ($customers:literal, $batch:literal) => {
+    ($kind:literal, $customers:literal, $batch:literal) => {
         concat!("\
-        select ", object_columns!(), ", null, null, null from ", $customers, " \
+        select ", object_columns!($kind), ", null, null, null from ", $customers, " \
         cross join (values ('customer'), ('subscription'), ('subscription_schedule'), ('checkout.session')) as t(object_type) \
         cross join lateral (select * from billsync.provider_objects f \
             where f.owner_id = c.id and f.object_type = t.object_type offset 0) o \
-        where o.account = '' and o.provider = 'stripe' \
+        where o.account = '' and o.provider = 'stripe' and o.object_id <> all(", $batch, ") \
         union all \
-        select ", object_columns!(), ", null, null, null from ", $customers, " \
+        select ", object_columns!($kind), ", null, null, null from ", $customers, " \
         cross join lateral (select * from billsync.provider_objects r where r.owner_id = c.id and r.read_singly offset 0) o \
+        where o.object_id <> all(", $batch, ") \
         union all \
-        select ", object_columns!(), ", null, null, null from ", $customers, " \
+        select ", object_columns!($kind), ", null, null, null from ", $customers, " \
         cross join (values ('invoice'), ('payment_intent')) as t(object_type) \
         cross join lateral (select * from billsync.provider_objects e \
             where e.owner_id = c.id and e.object_type = t.object_type and e.evidence_created_at is not null \
               and e.object_id <> all(", $batch, ") \
             order by e.evidence_created_at desc, e.object_id collate \"C\" limit 1) o \
         union all \
-        select ", object_columns!(), ", null, null, null from ", $customers, " \
+        select ", object_columns!($kind), ", null, null, null from ", $customers, " \
         cross join lateral (select m.* from (values ('payment_method'), ('card'), ('source')) as t(object_type) \
             cross join lateral (select * from billsync.provider_objects p \
                 where p.owner_id = c.id and p.object_type = t.object_type and p.account || '' = '' and p.deleted_at is null \
@@ -88,18 +94,88 @@ macro_rules! facts_of_customers {
     };
 }
 
+/// What belongs to the Clerk users `$users`, beside the customers `$locked`, which the first load reads: the facts of the
+/// users and of their further customers, the owners but for those `$known`, and which ids, by hash, are erased.
+macro_rules! of_users {
+    ($users:literal, $locked:literal, $known:literal, $batch:literal, $hashes:literal) => {
+        concat!(
+            "union all select ",
+            object_columns!("late object"),
+            ", null, null, null from unnest(",
+            $users,
+            "::text[]) as c(id) \
+        cross join lateral (select * from billsync.provider_objects f where f.owner_id = c.id offset 0) o \
+        where o.account = '' and o.provider in ('clerk', 'import') and o.object_id <> all(",
+            $batch,
+            ") \
+        union all select ",
+            object_columns!("late object"),
+            ", null, null, null from unnest(",
+            $users,
+            ") as c(id) \
+        cross join (values ('clerk'), ('import')) as p(provider) \
+        cross join lateral (select * from billsync.provider_objects i \
+            where i.provider = p.provider and i.account = '' and i.object_id = c.id offset 0) o \
+        where o.owner_id is distinct from o.object_id \
+        union all ",
+            facts_of_customers!("late object", "other_customers c", $batch),
+            "union all ",
+            other!("late owner", "o.newest_at", "null", "row_to_json(o)::text"),
+            "from billsync.owners o where o.owner_id = any(",
+            $users,
+            ") and o.owner_id <> all(",
+            $known,
+            ") \
+        union all ",
+            other!("late owner", "o.newest_at", "null", "row_to_json(o)::text"),
+            "from billsync.owners o where o.clerk_user_id = any(",
+            $users,
+            ") and o.owner_id <> all(",
+            $locked,
+            ") \
+        union all ",
+            other!("erased", "null", "null", "e.id_hash"),
+            "from billsync.erasures e where e.id_hash = any(",
+            $hashes,
+            "::text[]) \
+        union all select 'user', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, \
+            l.times, l.rest from locked_users l "
+        )
+    };
+}
+
+/// Locks and reads the rows of the Clerk users, and finds their further customers.
+macro_rules! with_users {
+    ($users:literal, $locked:literal) => {
+        concat!(
+            "with ",
+            locked_users!($users),
+            ", \
+        other_customers as materialized ( \
+            select w.owner_id as id from billsync.owners w \
+            where w.clerk_user_id = any(",
+            $users,
+            "::text[]) and w.owner_id <> all(",
+            $locked,
+            "::text[]) \
+        ) "
+        )
+    };
+}
+
 statements! {
-    /// Events ($1, $2), objects ($3 to $7), customers ($8), those and the Clerk users named ($9), test clocks ($10): which
+    /// Events ($1, $2), objects ($3 to $7), customers ($8), those and the Clerk users named ($9), test clocks ($10), the
+    /// batch's own objects ($11), the Clerk users expected ($12), ids by hash ($13): which
     /// events the ledger has; the objects; the customers' facts and what the operator says of them; the owners named, who
     /// claims or imports the customers, and who lives by the clocks; where the plans' rows are and which transactions wrote
-    /// them, which tells one catalog from another.
-    LOAD_FIRST = concat!(
+    /// them, which tells one catalog from another; and of the users expected, what the second load would give.
+    LOAD_FIRST = concat!(with_users!("$12", "$8"),
         objects_by_key!("$3", "$4", "$5", "$6", "$7"),
         "union all ", other!("event", "e.received_at", "null",
             "json_build_object('provider', e.provider, 'id', e.event_id, 'failed', e.outcome = 'failed')::text"),
         "from unnest($1::text[], $2::text[]) as k(provider, event_id) \
         join billsync.webhook_events e on e.provider = k.provider and e.event_id = k.event_id \
-        union all ", facts_of_customers!("unnest($8::text[]) as c(id)", "$5::text[]"),
+        union all ", facts_of_customers!("object", "unnest($8::text[]) as c(id)", "$11::text[]"),
         "union all ", other!("link", "null", "null", "row_to_json(l)::text"),
         "from billsync.operator_links l where l.customer_id = any($8) \
         union all ", other!("owner", "o.newest_at", "null", "row_to_json(o)::text"),
@@ -112,40 +188,21 @@ statements! {
         "from billsync.owners o where o.test_clock = any($10::text[]) \
         union all ", other!("catalog", "null", "null",
             "coalesce(string_agg(p.ctid::text || p.xmin::text, ' ' order by p.plan_key), '')"),
-        "from public.subscription_plans p");
+        "from public.subscription_plans p ",
+        of_users!("$12", "$8", "$9", "$11", "$13"));
 
     /// Clerk users ($1), locked customers ($2), the batch's objects ($3), further objects ($4 to $8), trials ($9 to $11) and
-    /// what of their invoices is loaded ($12), ids by hash ($13): the users and every customer linked to them; the facts of the users and of the
-    /// customers that are not locked; the further objects; per trial the earliest payment of its other invoices;
-    /// which of the ids are erased; the users' rows, locked.
-    LOAD_SECOND = concat!("with ", locked_users!(), ", \
-        other_customers as materialized ( \
-            select w.owner_id as id from billsync.owners w \
-            where w.clerk_user_id = any($1::text[]) and w.owner_id <> all($2::text[]) \
-        ) ",
+    /// what of their invoices is loaded ($12), ids by hash ($13): the users' rows, locked, and every customer linked to them;
+    /// the facts of the users and of the customers that are not locked; the further objects; per trial the earliest payment of
+    /// its other invoices; which of the ids are erased.
+    LOAD_SECOND = concat!(with_users!("$1", "$2"),
         objects_by_key!("$4", "$5", "$6", "$7", "$8"),
-        "union all select ", object_columns!(), ", null, null, null from unnest($1) as c(id) \
-        cross join lateral (select * from billsync.provider_objects f where f.owner_id = c.id offset 0) o \
-        where o.account = '' and o.provider in ('clerk', 'import') \
-        union all select ", object_columns!(), ", null, null, null from unnest($1) as c(id) \
-        cross join (values ('clerk'), ('import')) as p(provider) \
-        cross join lateral (select * from billsync.provider_objects i \
-            where i.provider = p.provider and i.account = '' and i.object_id = c.id offset 0) o \
-        where o.owner_id is distinct from o.object_id \
-        union all ", facts_of_customers!("other_customers c", "$3::text[]"),
-        "union all ", other!("owner", "o.newest_at", "null", "row_to_json(o)::text"),
-        "from billsync.owners o where o.owner_id = any($1) \
-        union all ", other!("owner", "o.newest_at", "null", "row_to_json(o)::text"),
-        "from billsync.owners o where o.clerk_user_id = any($1) \
-        union all ", other!("summary", "s.since", "i.summed_conversion_at",
+        of_users!("$1", "$2", "'{}'::text[]", "$3::text[]", "$13"),
+        "union all ", other!("summary", "s.since", "i.summed_conversion_at",
             "json_build_object('customer_id', s.customer_id, 'subscription', s.subscription)::text"),
         "from unnest($9::text[], $10::text[], $11::timestamptz[]) as s(customer_id, subscription, since) \
         cross join lateral (select v.summed_conversion_at from billsync.provider_objects v \
             where v.summed_subscription = s.subscription and v.owner_id = s.customer_id and v.summed_start_at >= s.since \
               and v.object_id <> all($12::text[]) \
-            order by v.summed_conversion_at limit 1) i \
-        union all ", other!("erased", "null", "null", "e.id_hash"),
-        "from billsync.erasures e where e.id_hash = any($13::text[]) \
-        union all select 'user', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, \
-            l.times, l.rest from locked_users l");
+            order by v.summed_conversion_at limit 1) i");
 }

@@ -1,6 +1,8 @@
 //! Clerk users that a batch locks beforehand, because an earlier batch saw whose its customers are; and objects that are
 //! taken out of their events' payloads.
 
+use std::collections::BTreeSet;
+
 use billsync::domain::event::Outcome;
 use billsync::domain::rules::Rules;
 use billsync::ingest::transaction::{self, BatchError};
@@ -29,9 +31,10 @@ async fn a_user_is_locked_with_their_customer_once_the_link_was_seen() {
     let events = arcs([stripe_event("evt_s1", "customer.subscription.created", 1_772_000_101, &subscription(1, "active"))]);
     let mut concerned = Concerned::new(&events, &bench.rules);
     assert!(!concerned.locks().has_clerk_id("user_1"), "the event does not name them");
-    concerned.lock_in_advance(&another_process(&bench).await);
+    let nobody_erased = |_: &Concerned, _: &BTreeSet<String>| BTreeSet::new();
+    concerned.foresee(&another_process(&bench).await, nobody_erased);
     assert!(!concerned.locks().has_clerk_id("user_1"), "nothing was seen yet");
-    concerned.lock_in_advance(&bench.store);
+    concerned.foresee(&bench.store, nobody_erased);
     assert!(concerned.locks().has_clerk_id("user_1"));
     assert_eq!(outcomes(&bench.commit(&events).await), [Outcome::Applied]);
 }

@@ -85,7 +85,7 @@ async fn blocks_read(bench: &Bench) -> i64 {
     let mut transaction = connection.begin().await.unwrap();
     transaction.execute(AssertSqlSafe(BEGIN_BATCH.split_once(';').unwrap().1)).await.unwrap();
     let calls = [
-        ("LOAD_FIRST", "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{cus_1}', '{cus_1}', '{}'"),
+        ("LOAD_FIRST", "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{cus_1}', '{cus_1}', '{}', '{}', '{}', '{}'"),
         (
             "LOAD_SECOND",
             "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{cus_1}', '{sub_1}', '{2026-03-04T04:52:20Z}', '{}', '{}'",
