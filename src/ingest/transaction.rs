@@ -440,6 +440,7 @@ fn entries<'a>(work: &'a Work<'_>, fresh: &Fresh, folded: &'a Folded, now: DateT
         reason: applied.reason.as_deref(),
         effects: &applied.effects,
         received_at: fresh.received_at.get(&event.key()).copied().unwrap_or(now),
+        had_failed: fresh.received_at.contains_key(&event.key()),
         payload_as_bytes,
     });
     let mut entries: Vec<LedgerEntry<'a>> = written.collect();

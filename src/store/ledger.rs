@@ -50,6 +50,8 @@ pub struct LedgerEntry<'a> {
     pub effects: &'a [Effect],
     /// When it came first; with the key, where its payload is.
     pub received_at: DateTime<Utc>,
+    /// Whether it has a row already, since it failed then.
+    pub had_failed: bool,
     /// Whether the payload is kept as bytes although it is said to fit `jsonb`: the database refused the event.
     pub payload_as_bytes: bool,
 }

@@ -13,16 +13,21 @@ use crate::store::pool::Statement;
 
 parts! {
     /// The payloads, read once: the objects that lie in them are taken out of them ([`numbers_of`]). A failed event that
-    /// is tried again keeps what its first attempt changed.
+    /// is tried again keeps what its first attempt changed; only for it is a row looked for.
     RECORD_PAYLOADS = "\
         payloads as materialized ( \
             select x.number, x.received_at, x.provider, x.event_id, x.payload::jsonb as payload, x.payload_raw, \
-                x.effects::jsonb as effects \
-            from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[]) with ordinality \
-                as x(received_at, provider, event_id, payload, payload_raw, effects, number) \
+                x.effects::jsonb as effects, x.had_failed \
+            from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::bool[]) \
+                with ordinality as x(received_at, provider, event_id, payload, payload_raw, effects, had_failed, number) \
         ), payloads_recorded as ( \
+            insert into billsync.webhook_payloads (received_at, provider, event_id, payload, payload_raw, effects) \
+            select x.received_at, x.provider, x.event_id, x.payload, x.payload_raw, x.effects from payloads x \
+            where not x.had_failed \
+        ), payloads_recorded_again as ( \
             insert into billsync.webhook_payloads as p (received_at, provider, event_id, payload, payload_raw, effects) \
             select x.received_at, x.provider, x.event_id, x.payload, x.payload_raw, x.effects from payloads x \
+            where x.had_failed \
             on conflict (received_at, provider, event_id) do update set payload = excluded.payload, \
                 payload_raw = excluded.payload_raw, \
                 effects = nullif(coalesce(p.effects, '[]') || coalesce(excluded.effects, '[]'), '[]'))";
@@ -37,6 +42,7 @@ pub(crate) fn bind_record(query: Statement, entries: &[LedgerEntry<'_>]) -> Stat
         .bind(entries.iter().map(json_of).collect::<Vec<_>>())
         .bind(entries.iter().map(bytes_of).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| effects_text(entry.effects)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.had_failed).collect::<Vec<_>>())
 }
 
 /// Of each object, in which payload of the same statement it lies as it is to be stored, counted from 1: reading the same
