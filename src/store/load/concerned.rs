@@ -134,10 +134,10 @@ impl Concerned {
         self.customers.iter().map(String::as_str)
     }
 
-    /// The ids of the objects that the snapshots are of: they are read by key, and by nothing else.
+    /// The ids of the account's own Stripe objects that the snapshots are of: they are read by key, and by nothing else.
     pub(crate) fn object_ids(&self) -> Vec<&str> {
-        let own = self.lookups.iter().chain(&self.late_lookups).filter(|lookup| lookup.key.account.is_empty());
-        own.map(|lookup| lookup.key.object_id.as_str()).collect()
+        let keys = self.lookups.iter().map(|lookup| &lookup.key);
+        keys.filter(|key| key.provider == Provider::Stripe && key.account.is_empty()).map(|key| key.object_id.as_str()).collect()
     }
 
     fn add_event(&mut self, event: &Event) {

@@ -103,26 +103,45 @@ macro_rules! of_customer {
 /// The further customers of the Clerk users `$users`: those that are not among the `$locked`.
 macro_rules! further_customers {
     ($users:literal, $locked:literal) => {
-        concat!("select w.owner_id as id, true as is_late from billsync.owners w \
-            where w.clerk_user_id = any(", $users, "::text[]) and w.owner_id <> all(", $locked, "::text[])")
+        concat!(
+            "select w.owner_id as id, true as is_late from billsync.owners w \
+            where w.clerk_user_id = any(",
+            $users,
+            "::text[]) and w.owner_id <> all(",
+            $locked,
+            "::text[])"
+        )
     };
 }
 
 /// The facts of the Clerk users, which of the ids are erased, and the users' rows, locked.
 macro_rules! of_users {
-    ($users:literal, $batch:literal, $hashes:literal) => {
-        concat!("select ", object_columns!("'late object'"), ", null, null, null from unnest(", $users, "::text[]) as c(id) \
+    ($users:literal, $hashes:literal) => {
+        concat!(
+            "select ",
+            object_columns!("'late object'"),
+            ", null, null, null from unnest(",
+            $users,
+            "::text[]) as c(id) \
         cross join lateral (select * from billsync.provider_objects f where f.owner_id = c.id offset 0) o \
-        where o.account = '' and o.provider in ('clerk', 'import') and o.object_id <> all(", $batch, ") \
-        union all select ", object_columns!("'late object'"), ", null, null, null from unnest(", $users, ") as c(id) \
+        where o.account = '' and o.provider in ('clerk', 'import') \
+        union all select ",
+            object_columns!("'late object'"),
+            ", null, null, null from unnest(",
+            $users,
+            ") as c(id) \
         cross join (values ('clerk'), ('import')) as p(provider) \
         cross join lateral (select * from billsync.provider_objects i \
             where i.provider = p.provider and i.account = '' and i.object_id = c.id offset 0) o \
-        where o.owner_id is distinct from o.object_id and o.object_id <> all(", $batch, ") \
-        union all ", other!("'erased'", "null", "null", "e.id_hash"),
-        "from billsync.erasures e where e.id_hash = any(", $hashes, "::text[]) \
+        where o.owner_id is distinct from o.object_id \
+        union all ",
+            other!("'erased'", "null", "null", "e.id_hash"),
+            "from billsync.erasures e where e.id_hash = any(",
+            $hashes,
+            "::text[]) \
         union all select 'user', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, \
-            l.times, l.rest from locked_users l ")
+            l.times, l.rest from locked_users l "
+        )
     };
 }
 
@@ -153,7 +172,7 @@ statements! {
         union all ", other!("'catalog'", "null", "null",
             "coalesce(string_agg(p.ctid::text || p.xmin::text, ' ' order by p.plan_key), '')"),
         "from public.subscription_plans p \
-        union all ", of_users!("$12", "$11", "$13"));
+        union all ", of_users!("$12", "$13"));
 
     /// Clerk users ($1), locked customers ($2), the batch's objects ($3), further objects ($4 to $8), trials ($9 to $11) and
     /// what of their invoices is loaded ($12), ids by hash ($13): the users' rows, locked, and every customer linked to them;
@@ -171,5 +190,5 @@ statements! {
             where v.summed_subscription = s.subscription and v.owner_id = s.customer_id and v.summed_start_at >= s.since \
               and v.object_id <> all($12::text[]) \
             order by v.summed_conversion_at limit 1) i \
-        union all ", of_users!("$1", "$3", "$13"));
+        union all ", of_users!("$1", "$13"));
 }
