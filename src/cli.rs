@@ -42,7 +42,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Flags};
 use crate::embedded_postgres::guard;
-use crate::telemetry;
+use crate::telemetry::{self, Traces};
 
 /// How a command ended. Errors end as [`Exit::Failure`], a wrong command line or setting as [`Exit::Usage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,10 +172,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Command {
     fn run(self, config: &Config) -> anyhow::Result<Exit> {
+        let runtime = runtime()?;
+        let mut traces = None;
         match self {
             // It prints what the log would say.
             Command::Config(_) => {}
-            Command::Serve(_) => start_log(config, "info")?,
+            Command::Serve(_) => traces = start_serving_log(config, &runtime)?,
             // Its words are all that there is to say of a server's health.
             Command::Healthcheck(_) => start_log(config, "error")?,
             // It forges a signature, and tells itself that this was refused.
@@ -184,7 +186,7 @@ impl Command {
             Command::Inspect(_) | Command::Bench(_) => start_log(config, "warn,sqlx=error")?,
             _ => start_log(config, "warn")?,
         }
-        runtime()?.block_on(async {
+        let ended = runtime.block_on(async {
             match self {
                 Command::Serve(command) => command.run(config).await,
                 Command::Healthcheck(command) => command.run(config).await,
@@ -208,7 +210,13 @@ impl Command {
                 Command::Completions(command) => command.run(),
                 Command::Man(command) => command.run(),
             }
-        })
+        });
+        if let Some(traces) = traces {
+            traces.end();
+            // A collector whose name nobody resolves must not hold up the end.
+            runtime.shutdown_background();
+        }
+        ended
     }
 }
 
@@ -223,13 +231,29 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
+/// Starts the log of `serve`, and beside it traces if there is a collector to send them to.
+fn start_serving_log(config: &Config, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Option<Traces>> {
+    let Some(endpoint) = &config.otlp_endpoint else {
+        start_log(config, "info")?;
+        return Ok(None);
+    };
+    let traces = Traces::to(endpoint, runtime.handle().clone())?;
+    telemetry::start_with_traces(config.log.as_deref().unwrap_or("info"), config.log_format, &traces)?;
+    log_warnings(config);
+    Ok(Some(traces))
+}
+
 /// Starts the log, at the level of `default` unless a setting says otherwise, and says in it what the settings leave to wonder about.
 fn start_log(config: &Config, default: &str) -> anyhow::Result<()> {
     telemetry::start(config.log.as_deref().unwrap_or(default), config.log_format)?;
+    log_warnings(config);
+    Ok(())
+}
+
+fn log_warnings(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(())
 }
 
 impl From<Exit> for ExitCode {

@@ -1,11 +1,17 @@
-//! Logs: where they go, in which form, and that no secret is in them. Spans of requests are made in `http`.
+//! Logs and traces: where they go, in which form, and that no secret is in them. Spans of requests are made in `http`, those of
+//! batches in `ingest`.
+
+mod traces;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
+pub use traces::{Traces, ask, tell_answer};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +36,36 @@ pub enum TelemetryError {
     Filter,
     #[error("a log is already being written")]
     AlreadyStarted,
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: traces cannot be sent: {0}")]
+    Traces(String),
 }
 
 /// Starts writing the log to standard error. `filter` is that of `BILLSYNC_LOG`.
 pub fn start(filter: &str, format: Format) -> Result<(), TelemetryError> {
-    // The server's own remarks about its threads are no news to an operator, and what it calls an error is anybody's
-    // garbage instead of HTTP. What stands later in a filter wins.
-    let filter = EnvFilter::try_new(format!("actix_server=warn,actix_http::h1=off,actix_http::h2=off,{filter}"))
-        .map_err(|_unreadable| TelemetryError::Filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Redacting);
+    let builder = tracing_subscriber::fmt().with_env_filter(read_filter(filter)?).with_writer(Redacting);
     let started = match format {
         Format::Pretty => builder.with_ansi(io::stderr().is_terminal()).try_init(),
         Format::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
     started.map_err(|_already| TelemetryError::AlreadyStarted)
+}
+
+/// The same, and beside it sends spans. The filter is the log's alone.
+pub fn start_with_traces(filter: &str, format: Format, traces: &Traces) -> Result<(), TelemetryError> {
+    let (filter, lines) = (read_filter(filter)?, tracing_subscriber::fmt::layer().with_writer(Redacting));
+    let log = match format {
+        Format::Pretty => lines.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+    };
+    let started = tracing_subscriber::registry().with(log).with(traces.layer()).try_init();
+    started.map_err(|_already| TelemetryError::AlreadyStarted)
+}
+
+fn read_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    // The server's own remarks about its threads are no news to an operator, and what it calls an error is anybody's
+    // garbage instead of HTTP. What stands later in a filter wins.
+    EnvFilter::try_new(format!("actix_server=warn,actix_http::h1=off,actix_http::h2=off,{filter}"))
+        .map_err(|_unreadable| TelemetryError::Filter)
 }
 
 /// Writes to standard error what [`redact`] leaves. The last line of defence: nothing that logs is meant to pass a secret.

@@ -10,6 +10,7 @@ mod rights_checks;
 mod schedule_checks;
 mod schema_checks;
 mod setting_checks;
+mod trace_checks;
 
 use clap::Args;
 
@@ -30,7 +31,7 @@ use crate::domain::billing::plan::Plan;
     secret is printed. It goes on where a setting is wrong or the database is away, and tells all that it can.\n\
     Exit code 1 when there is an error; warnings alone are 0.")]
 pub struct DoctorCommand {
-    /// Do not ask Stripe and Clerk whether they accept the keys
+    /// Do not ask Stripe and Clerk whether they accept the keys, nor the collector whether it takes traces
     #[arg(long)]
     offline: bool,
     /// Show only what is not as it should be
@@ -57,8 +58,10 @@ impl DoctorCommand {
         if self.offline {
             findings.ok("stripe", "not asked, because of --offline");
             findings.ok("clerk", "not asked, because of --offline");
+            findings.ok("traces", "the collector is not asked, because of --offline");
         } else {
             provider_checks::check(config, &plans, &mut findings).await;
+            trace_checks::check(config, &mut findings).await;
         }
         let least = if self.problems { Level::Warning } else { Level::Ok };
         if self.json {

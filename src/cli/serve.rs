@@ -149,14 +149,5 @@ async fn warn_of_gaps(config: &Config, store: &Store) -> anyhow::Result<()> {
     } else if plans.iter().all(|plan| plan.plan_key != config.rules.unmapped_plan) {
         tracing::warn!("BILLSYNC_UNMAPPED_PLAN names a plan that the catalog does not have");
     }
-    for (setting, is_set) in without_effect(config) {
-        if is_set {
-            tracing::warn!("{setting} is set, but has no effect in this version");
-        }
-    }
     Ok(())
-}
-
-fn without_effect(config: &Config) -> [(&'static str, bool); 1] {
-    [("OTEL_EXPORTER_OTLP_ENDPOINT", config.otlp_endpoint.is_some())]
 }

@@ -56,7 +56,7 @@ pub fn parse_what_can_be(layers: Layers) -> (Config, Vec<String>) {
         ledger_retention_days: reader.one("BILLSYNC_LEDGER_RETENTION_DAYS", retention).unwrap_or(0),
         log: reader.one("BILLSYNC_LOG", log_filter),
         log_format,
-        otlp_endpoint: reader.one("OTEL_EXPORTER_OTLP_ENDPOINT", http_url),
+        otlp_endpoint: reader.one("OTEL_EXPORTER_OTLP_ENDPOINT", otlp_endpoint),
         report: report::lines(&reader.layers, &effective(&rules, log_format)),
         rules,
         warnings: Vec::new(),
@@ -271,6 +271,12 @@ fn http_url(text: &str) -> Result<String, String> {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
         _ => Err("has to be a URL that begins with http:// or https://".into()),
     }
+}
+
+/// A base address, to which a path is added: what comes after a path would end up in its middle.
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    let endpoint = http_url(text)?;
+    if endpoint.contains(['?', '#']) { Err("has to be a URL that ends with its host or path".into()) } else { Ok(endpoint) }
 }
 
 fn retention(text: &str) -> Result<u32, String> {

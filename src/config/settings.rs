@@ -87,7 +87,7 @@ pub const SETTINGS: &[Setting] = &[
         "what is logged: a level, or a list such as info,billsync=debug",
     ),
     plain("BILLSYNC_LOG_FORMAT", "pretty on a terminal, else json", "how log lines are written"),
-    plain("OTEL_EXPORTER_OTLP_ENDPOINT", "none", "where traces are sent"),
+    plain("OTEL_EXPORTER_OTLP_ENDPOINT", "none", "the collector that traces of serve are sent to, by OTLP over HTTP"),
 ];
 
 /// The setting of that name or alias, in upper case.

@@ -106,6 +106,9 @@ fn values_that_cannot_be_meant_are_refused_without_being_printed() {
         ("BILLSYNC_LOG", "=hunter2=,["),
         ("BILLSYNC_LOG_FORMAT", "hunter2"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "hunter2"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://hunter2:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:hunter2@h"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h/?key=hunter2"),
     ];
     for (name, value) in cases {
         let text = problem(from_environment(&[(name, value)]));

@@ -10,6 +10,8 @@ use actix_web::{Error, HttpMessage};
 use tracing::Span;
 use tracing_actix_web::{RequestId, RootSpanBuilder};
 
+use crate::telemetry;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Makes the span that every log line of a request is in. What it logs itself are the requests that no handler tells of:
@@ -24,7 +26,9 @@ impl RootSpanBuilder for RequestSpan {
         tracing::error_span!("request", id, method = request.method().as_str(), path = request.path())
     }
 
-    fn on_request_end<B: MessageBody>(_span: Span, outcome: &Result<ServiceResponse<B>, Error>) {
+    fn on_request_end<B: MessageBody>(span: Span, outcome: &Result<ServiceResponse<B>, Error>) {
+        let status = outcome.as_ref().map_or_else(|error| error.as_response_error().status_code(), |answer| answer.status());
+        telemetry::tell_answer(&span, status.as_u16(), || outcome.as_ref().ok()?.request().match_pattern());
         match outcome {
             Ok(response) if is_misdirected(response.status()) => {
                 let (method, path) = (response.request().method().as_str(), response.request().path());

@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("stripe_api", &["clock", "config", "domain", "metrics"]),
     ("reconcile", &["clerk_api", "clock", "domain", "ingest", "metrics", "store", "stripe_api"]),
     ("schedule", &["clock", "domain", "ingest", "metrics", "reconcile", "store"]),
-    ("http", &["clock", "domain", "ingest", "metrics", "store"]),
+    ("http", &["clock", "domain", "ingest", "metrics", "store", "telemetry"]),
 ];
 
 /// Crates that one module alone may name.

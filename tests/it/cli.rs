@@ -12,6 +12,7 @@ mod mistakes;
 mod replaying;
 mod sending;
 mod serving;
+mod tracing;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

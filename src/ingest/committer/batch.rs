@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::health::Accepted;
 use super::{BatchError, Clock, Event, Receipt, Reservation, Rules, Store, SubmitError};
@@ -38,7 +39,9 @@ impl Database {
 
 impl Transactions for Database {
     async fn commit(&self, events: &[Arc<Event>]) -> Result<Vec<Receipt>, BatchError> {
-        transaction::commit(&self.store, events, &self.rules, &self.clock).await
+        // Below what the log is set to: for traces, which have it whatever is logged.
+        let span = tracing::trace_span!("batch", events = events.len());
+        transaction::commit(&self.store, events, &self.rules, &self.clock).instrument(span).await
     }
 
     async fn commit_failed(&self, event: &Event, reason: &str) -> Result<Receipt, BatchError> {
