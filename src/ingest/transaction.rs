@@ -272,6 +272,9 @@ async fn attempt(
     if !first.missing.is_nothing() {
         return Ok(Attempt::Widen(first.missing));
     }
+    if first.locks_out_of_order(concerned) {
+        return Ok(Attempt::Widen(Missing { clerk_ids: first.clerk_ids, ..Missing::default() }));
+    }
     if !tx.lock_clerk_users(concerned.locks(), &first.clerk_ids).await? {
         return Ok(Attempt::Widen(Missing { clerk_ids: first.clerk_ids, ..Missing::default() }));
     }

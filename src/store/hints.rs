@@ -7,12 +7,13 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::mem;
 
 use crate::domain::billing::stored::{Loaded, Owner};
+use crate::domain::erasure::is_clerk_user;
 use crate::store::load::references;
 
 /// Customers of one generation; two generations are kept.
 const GENERATION: usize = 25_000;
 
-/// What is remembered of a customer.
+/// What is remembered of a customer. One who is nobody's is remembered, too, so that a former owner is forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Hint {
     clerk_id: Option<Box<str>>,
@@ -25,6 +26,8 @@ struct Hint {
 pub(crate) struct Hinted {
     pub clerk_ids: BTreeSet<String>,
     pub references: BTreeSet<String>,
+    /// Customers of whom nothing is remembered.
+    pub unknown: BTreeSet<String>,
 }
 
 /// Hints by the hashes of customers, the least recently noted forgotten.
@@ -43,28 +46,30 @@ impl Hints {
                 by_owner.entry(owner_id).or_default().extend(references(fact));
             }
         }
-        for owner in &loaded.owners {
+        for owner in loaded.owners.iter().filter(|owner| !is_clerk_user(&owner.owner_id)) {
             let mut references = by_owner.remove(owner.owner_id.as_str()).unwrap_or_default();
             references.extend(owner.test_clock.as_deref());
-            if owner.clerk_user_id.is_some() || !references.is_empty() {
-                let references = references.into_iter().map(Box::from).collect();
-                self.keep(&owner.owner_id, Hint { clerk_id: owner.clerk_user_id.as_deref().map(Box::from), references });
-            }
+            let references = references.into_iter().map(Box::from).collect();
+            self.keep(&owner.owner_id, Hint { clerk_id: clerk_id_of(owner), references });
         }
     }
 
     /// Notes whom an owner belongs to from now on.
     pub(super) fn note_link(&mut self, owner: &Owner) {
-        if let Some(clerk_id) = &owner.clerk_user_id {
+        if !is_clerk_user(&owner.owner_id) {
             let known = self.find(&owner.owner_id).cloned().unwrap_or_default();
-            self.keep(&owner.owner_id, Hint { clerk_id: Some(clerk_id.as_str().into()), ..known });
+            self.keep(&owner.owner_id, Hint { clerk_id: clerk_id_of(owner), ..known });
         }
     }
 
     /// What is remembered of these customers.
     pub(super) fn of<'a>(&self, customers: impl Iterator<Item = &'a str>) -> Hinted {
         let mut hinted = Hinted::default();
-        for hint in customers.filter_map(|customer| self.find(customer)) {
+        for customer in customers {
+            let Some(hint) = self.find(customer) else {
+                hinted.unknown.insert(customer.to_owned());
+                continue;
+            };
             hinted.clerk_ids.extend(hint.clerk_id.as_deref().map(str::to_owned));
             hinted.references.extend(hint.references.iter().map(|id| id.as_ref().to_owned()));
         }
@@ -82,6 +87,10 @@ impl Hints {
         let customer = hash(customer_id);
         self.newer.get(&customer).or_else(|| self.older.get(&customer))
     }
+}
+
+fn clerk_id_of(owner: &Owner) -> Option<Box<str>> {
+    owner.clerk_user_id.as_deref().map(Box::from)
 }
 
 fn hash(customer_id: &str) -> u64 {
@@ -116,5 +125,16 @@ mod tests {
         }
         assert_eq!(clerk_ids(&hints, "cus_a"), [""; 0]);
         assert!(hints.newer.len() + hints.older.len() <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn one_who_is_nobodys_by_now_is_known_to_be_so() {
+        let mut hints = Hints::default();
+        let asked = || ["cus_a", "cus_b"].into_iter();
+        assert_eq!(hints.of(asked()).unknown, BTreeSet::from(["cus_a".to_owned(), "cus_b".to_owned()]));
+        hints.note_link(&linked("cus_a", "user_1"));
+        hints.note(&Loaded { owners: vec![Owner { clerk_user_id: None, ..linked("cus_a", "") }], ..Loaded::default() });
+        let hinted = hints.of(asked());
+        assert_eq!((hinted.clerk_ids, hinted.unknown), (BTreeSet::new(), BTreeSet::from(["cus_b".to_owned()])));
     }
 }

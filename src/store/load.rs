@@ -105,6 +105,12 @@ pub async fn load_first(tx: &mut Tx, concerned: &Concerned) -> Result<First, Sto
 }
 
 impl First {
+    /// Whether rows of users are locked, and those of others still have to be: everybody locks them in one order.
+    pub fn locks_out_of_order(&self, concerned: &Concerned) -> bool {
+        let expected = &concerned.expected().clerk_ids;
+        self.late.holds_rows() && !self.clerk_ids.is_subset(expected)
+    }
+
     /// One row per key: the one that has the object itself, if there is one.
     fn keep_object(&mut self, row: ObjectRow) {
         let Some(object) = row.into_object() else { return };

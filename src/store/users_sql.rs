@@ -1,12 +1,12 @@
 //! The SQL of the five tables. Every statement is set-based and names the projection's columns alone: whatever else is in
 //! a row belongs to the application. The updates are parts of the one write of a batch.
 
-/// Locks and reads the rows of the Clerk users `$users` who have all five, as `locked_users (times, rest)`; instants apart, since
+/// Locks and reads the rows of the Clerk users `$users` who have all five, if `$condition`, as `locked_users (times, rest)`; instants apart, since
 /// JSON has no form for every instant of Postgres. Locked until commit, so that a mailer's `sent_at` or a counter that is
 /// written meanwhile is not lost. In the order of the index that finds them: any other would have the index of that order read
 /// from end to end.
 macro_rules! locked_users {
-    ($users:literal) => {
+    ($users:literal, $condition:literal) => {
         concat!("locked_users as materialized ( \
         select array[u.created_at, u.deleted_at, s.trial_start_date, s.trial_end_date, s.trial_conversion_date, \
                 s.subscription_cancel_date, s.subscription_renewal_date, s.next_change_at, s.requested_at, g.usage_reset_date, \
@@ -29,7 +29,7 @@ macro_rules! locked_users {
         join public.user_billing b on b.user_id = u.id \
         join public.user_usage g on g.user_id = u.id \
         join public.user_system_data d on d.user_id = u.id \
-        where u.user_id = any(", $users, ") \
+        where u.user_id = any(", $users, ") and ", $condition, " \
         order by u.user_id \
         for no key update of u, s, b, g, d)")
     };

@@ -3,6 +3,7 @@
 mod access;
 mod addresses;
 mod crowd;
+mod held_rows;
 mod hints;
 mod invoices;
 mod stories;

@@ -27,6 +27,8 @@ pub struct Concerned {
     pub(crate) late_lookups: Vec<Lookup>,
     pub(crate) customers: BTreeSet<String>,
     pub(crate) clerk_ids: BTreeSet<String>,
+    /// Customers beside whom an event names a Clerk user, whose they probably are.
+    claimed: BTreeSet<String>,
     /// The Clerk users whose own snapshot (or import) is in the batch: their claims may change.
     pub(crate) users: BTreeSet<String>,
     /// Test clocks that an event is about.
@@ -101,11 +103,17 @@ impl Concerned {
 
     /// Has the first load read what the second would, as far as it is known: the Clerk users who are named and those whose the
     /// customers were when last seen, and what their facts referred to. They are locked with the first locks. Not for whoever
-    /// writes between the loads. `id_hashes` tells, of the users expected, which ids may be erased.
+    /// writes between the loads; and not with customers of whom nothing is known: users' rows are locked in one order, which
+    /// two loads would not keep. `id_hashes` tells, of the users expected, which ids may be erased.
     pub fn foresee(&mut self, store: &Store, id_hashes: impl FnOnce(&Concerned, &BTreeSet<String>) -> BTreeSet<String>) {
-        let Hinted { clerk_ids: hinted, references: further } = store.hints_of(self.customers.iter().map(String::as_str));
+        let hints = store.hints_of(self.customers.iter().map(String::as_str));
+        let Hinted { clerk_ids: hinted, references: further, unknown } = hints;
         for clerk_id in &hinted {
             self.locks.add_clerk_id(clerk_id);
+        }
+        if !unknown.is_subset(&self.claimed) {
+            self.expected = Expected::default();
+            return;
         }
         let clerk_ids: BTreeSet<String> = self.clerk_ids.iter().cloned().chain(hinted).collect();
         let referred = self.references.union(&further).map(|id| Lookup { key: stripe_key(id), order: None });
@@ -155,6 +163,9 @@ impl Concerned {
             return;
         }
         self.customers.extend(event.customer_ids.iter().cloned());
+        if !event.clerk_user_ids.is_empty() {
+            self.claimed.extend(event.customer_ids.iter().cloned());
+        }
         self.clerk_ids.extend(event.clerk_user_ids.iter().cloned());
         self.add_owner(event.provider, event.owner_id.as_deref());
     }

@@ -38,6 +38,11 @@ pub(super) struct Late {
 }
 
 impl Late {
+    /// Whether users' rows are locked.
+    pub(super) fn holds_rows(&self) -> bool {
+        !self.users.is_empty()
+    }
+
     pub(super) fn keep(&mut self, row: LoadedRow) {
         match row {
             LoadedRow::Object(row) | LoadedRow::LateObject(row) => self.objects.push(row),

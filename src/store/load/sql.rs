@@ -150,8 +150,10 @@ statements! {
     /// batch's own objects ($11), the Clerk users expected ($12), ids by hash ($13): which events the ledger has; the objects;
     /// the customers' facts and what the operator says of them; the owners named, who claims or imports the customers, and who
     /// lives by the clocks; where the plans' rows are and which transactions wrote them, which tells one catalog from another;
-    /// and of the users expected, what the second load would give.
-    LOAD_FIRST = concat!("with ", locked_users!("$12"), ", \
+    /// and of the users expected, what the second load would give. Nobody is locked for events that the ledger has.
+    LOAD_FIRST = concat!("with ", locked_users!("$12", "(cardinality($1::text[]) = 0 or exists (select from unnest($1, $2::text[]) as k(provider, event_id) \
+            where not exists (select from billsync.webhook_events e \
+                where e.provider = k.provider and e.event_id = k.event_id and e.outcome <> 'failed')))"), ", \
         customers as materialized ( \
             select c.id, false as is_late from unnest($8::text[]) as c(id) \
             union all ", further_customers!("$12", "$8"), " \
@@ -178,7 +180,7 @@ statements! {
     /// what of their invoices is loaded ($12), ids by hash ($13): the users' rows, locked, and every customer linked to them;
     /// the facts of the users and of the customers that are not locked; the further objects; per trial the earliest payment of
     /// its other invoices; which of the ids are erased.
-    LOAD_SECOND = concat!("with ", locked_users!("$1"), ", customers as materialized (", further_customers!("$1", "$2"), ") ",
+    LOAD_SECOND = concat!("with ", locked_users!("$1", "true"), ", customers as materialized (", further_customers!("$1", "$2"), ") ",
         objects_by_key!("$4", "$5", "$6", "$7", "$8"),
         "union all ", facts_of_customers!("$3::text[]"),
         "union all ", other!("'late owner'", "o.newest_at", "null", "row_to_json(o)::text"),
